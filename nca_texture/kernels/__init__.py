@@ -1,0 +1,1 @@
+"""Implementations of a step; kernels know tensors and numbers, none of our classes."""
