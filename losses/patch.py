@@ -1,0 +1,265 @@
+"""Optimal transport between the small patches of what was grown and of the exemplar."""
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nca_texture.losses.base import Grown, Loss
+
+METHODS = ("sinkhorn", "sliced")
+BORDERS = ("wrap", "inside")
+
+
+def blur(images: Tensor, *, wrap: bool) -> Tensor:
+    """Smooth ``images`` [B, C, H, W] with a 5 x 5 Gaussian of sigma 1."""
+    channels = images.shape[1]
+    offset = torch.arange(-2, 3, dtype=images.dtype, device=images.device)
+    weight = (-offset.square() / 2).exp()
+    weight = weight / weight.sum()
+    rows = weight.view(1, 1, 5, 1).expand(channels, 1, 5, 1)
+    columns = weight.view(1, 1, 1, 5).expand(channels, 1, 1, 5)
+    padded = pad(images, 2, wrap=wrap)
+    return F.conv2d(F.conv2d(padded, rows, groups=channels), columns, groups=channels)
+
+
+def pad(images: Tensor, margin: int, *, wrap: bool) -> Tensor:
+    """Surround ``images`` [B, C, H, W] by ``margin`` pixels: of the far side, or of the border."""
+    height, width = images.shape[-2:]
+    if not wrap:
+        return F.pad(images, [margin] * 4, mode="replicate")
+    # F.pad's circular mode refuses a margin wider than the image; coarse levels are that small.
+    rows = torch.arange(-margin, height + margin, device=images.device) % height
+    columns = torch.arange(-margin, width + margin, device=images.device) % width
+    return images.index_select(-2, rows).index_select(-1, columns)
+
+
+def pyramid(images: Tensor, levels: int, *, wrap: bool) -> list[Tensor]:
+    """Halve ``images`` [B, C, H, W] again and again, keeping every phase of the subsampling.
+
+    Level l is [B, 4**l, C, H / 2**l, W / 2**l]: there are four ways of keeping every second pixel,
+    and with all of them a shift of the image only reorders its patches. A side that cannot be
+    halved loses its last row or column.
+    """
+    batch = len(images)
+    levels_done = [images[:, None]]
+    for _ in range(levels - 1):
+        fine = levels_done[-1].flatten(0, 1)
+        height, width = (length // 2 * 2 for length in fine.shape[-2:])
+        smooth = blur(fine, wrap=wrap)[..., :height, :width]
+        phases = [smooth[..., y::2, x::2] for y, x in product((0, 1), repeat=2)]
+        levels_done.append(torch.stack(phases, 1).unflatten(0, (batch, -1)).flatten(1, 2))
+    return levels_done
+
+
+def sharpen(images: Tensor, amount: float, *, wrap: bool) -> Tensor:
+    """Exaggerate the detail of ``images`` [B, P, C, H, W] (unsharp masking)."""
+    flat = images.flatten(0, 1)
+    return (flat + amount * (flat - blur(flat, wrap=wrap))).view_as(images)
+
+
+def count_patches(images: Tensor, size: int, *, wrap: bool) -> int:
+    """Count the patches of ``size`` x ``size`` pixels in one sample of [B, P, C, H, W]."""
+    margin = 0 if wrap else size - 1
+    phases, height, width = images.shape[1], images.shape[-2] - margin, images.shape[-1] - margin
+    return phases * max(height, 0) * max(width, 0)
+
+
+def patches_at(images: Tensor, places: Tensor, size: int, *, wrap: bool) -> Tensor:
+    """Cut patches [B, n, C*size**2], numbered ``places`` [n], out of ``images`` [B, P, C, H, W]."""
+    batch, _, channels, height, width = images.shape
+    margin = 0 if wrap else size - 1
+    columns = width - margin
+    area = (height - margin) * columns
+    phase, place = places // area, places % area
+    reach = torch.arange(size, device=places.device)
+    y = ((place // columns)[:, None] + reach) % height
+    x = ((place % columns)[:, None] + reach) % width
+    pixel = (phase[:, None, None] * height + y[:, :, None]) * width + x[:, None, :]
+    flat = images.transpose(1, 2).reshape(batch, channels, -1)
+    index = pixel.reshape(1, 1, -1).expand(batch, channels, -1)
+    cut = flat.gather(-1, index).view(batch, channels, len(places), size * size)
+    return cut.transpose(1, 2).flatten(2)
+
+
+def draw(total: int, count: int, generator: torch.Generator) -> Tensor:
+    """Choose ``count`` of ``total`` places, one from each of ``count`` equal stretches: [count].
+
+    All of them, once each, when there are no more than ``count``.
+    """
+    if total <= count:
+        return torch.arange(total)
+    jitter = torch.rand(count, dtype=torch.float64, generator=generator)
+    return ((torch.arange(count) + jitter) * (total / count)).long().clamp(max=total - 1)
+
+
+def squared_distances(left: Tensor, right: Tensor) -> Tensor:
+    """Compare every row of ``left`` [B, n, D] with every row of ``right`` [B, m, D]: [B, n, m]."""
+    norms = left.square().sum(-1)[:, :, None] + right.square().sum(-1)[:, None, :]
+    return norms.baddbmm_(left, right.mT, alpha=-2).clamp_(min=0)
+
+
+def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Find the entropic transport plan between two sets of equal weights.
+
+    ``cost`` [B, n, m] to plan [B, n, m], whose rows sum to 1/n exactly and whose columns sum to 1/m
+    when enough ``iterations`` were made. ``epsilon`` is in units of each sample's mean cost. It is
+    reached in four stages, and what a stage scaled is absorbed into the potentials before the next
+    (Schmitzer, "Stabilized Sparse Scaling Algorithms", 2019): products of a matrix and a vector do
+    the work of logarithms of sums, and float32 is enough.
+    """
+    _, rows, columns = cost.shape
+    scale = cost.mean((1, 2), keepdim=True).clamp(min=torch.finfo(cost.dtype).tiny * 1e8)
+    cost = cost / scale
+    stages = [max(epsilon, 1.0) ** (1 - k / 3) * epsilon ** (k / 3) for k in range(4)]
+    f = cost.new_zeros(len(cost), rows, 1)
+    g = cost.new_zeros(len(cost), 1, columns)
+    kernel = torch.empty_like(cost)
+    u, v = torch.ones_like(f), torch.ones_like(g)
+    for stage, temperature in enumerate(stages):
+        torch.sub(f, cost, out=kernel).add_(g).div_(temperature).exp_()
+        u, v = torch.ones_like(f), torch.ones_like(g)
+        for _ in range(iterations // 4 + (stage >= 4 - iterations % 4)):
+            v = columns**-1 / (kernel.mT @ u).mT.clamp(min=1e-30)
+            u = rows**-1 / (kernel @ v.mT).clamp(min=1e-30)
+        f = f + temperature * u.log()
+        g = g + temperature * v.log()
+    return kernel.mul_(u).mul_(v)
+
+
+def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Cost of moving the rows of ``left`` [B, n, D] onto those of ``right`` [B, m, D]: [B].
+
+    The plan is a constant in the gradient, which then is that of the squared distance of each row
+    to the mean of the rows it is moved to: nothing is kept for the iterations.
+    """
+    with torch.no_grad():
+        plan = sinkhorn_plan(squared_distances(left, right), epsilon, iterations)
+        goal = plan @ right * left.shape[1]
+        spread = (plan.sum(1) * right.square().sum(-1)).sum(1) - goal.square().sum(-1).mean(1)
+    return (left - goal).square().sum(-1).mean(1) + spread
+
+
+def sliced_distance(left: Tensor, right: Tensor, directions: Tensor) -> Tensor:
+    """Mean squared distance [B] of [B, n, D] and [B, m, D] in order along ``directions`` [D, K]."""
+    ours = (left @ directions).sort(1).values
+    theirs = (right @ directions).sort(1).values
+    if ours.shape[1] != theirs.shape[1]:
+        rank = (torch.arange(ours.shape[1], device=left.device) + 0.5) / ours.shape[1]
+        theirs = theirs[:, (rank * theirs.shape[1]).long()]
+    return (ours - theirs).square().mean((1, 2))
+
+
+class PatchLoss(Loss):
+    """Transport between small patches on every scale; no network, nothing to download.
+
+    The idea is muNCA's (Mordvintsev and Niklasson, 2021): 5 x 5 patches of sharpened images over a
+    pyramid, compared by optimal transport. Here the exemplar keeps every phase of its pyramid, the
+    plan is a constant in the gradient, and a grown torus is read as a torus.
+    """
+
+    def __init__(
+        self,
+        target: Tensor,
+        *,
+        method: str = "sinkhorn",
+        size: int = 5,
+        levels: int = 5,
+        samples: int = 384,
+        exemplar_samples: int = 768,
+        unsharp: float = 2.0,
+        epsilon: float = 0.05,
+        iterations: int = 12,
+        projections: int = 64,
+        border: str = "wrap",
+    ) -> None:
+        """Build the pyramid of ``target`` [N, 3 or 4, H, W] once.
+
+        ``samples`` patches of what was grown meet ``exemplar_samples`` of the exemplar on each of
+        at most ``levels`` levels. ``border`` says what the grown image is: ``wrap`` for a torus,
+        ``inside`` for one whose patches must not cross its border.
+        """
+        super().__init__()
+        if method not in METHODS:
+            raise ValueError(f"no method is called {method!r}; choose from {', '.join(METHODS)}")
+        if border not in BORDERS:
+            raise ValueError(f"no border is called {border!r}; choose from {', '.join(BORDERS)}")
+        counts = {
+            "size": size,
+            "levels": levels,
+            "samples": samples,
+            "exemplar_samples": exemplar_samples,
+            "iterations": iterations,
+            "projections": projections,
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name} has to be at least 1, got {count}")
+        if epsilon <= 0:
+            raise ValueError(f"epsilon has to be above 0, got {epsilon}")
+        if target.ndim != 4 or target.shape[1] not in (3, 4):
+            raise ValueError(f"expected a target [N, 3 or 4, H, W], got {list(target.shape)}")
+        if min(target.shape[-2:]) < size:
+            raise ValueError(
+                f"the exemplar is {target.shape[-1]}x{target.shape[-2]} pixels, smaller than one "
+                f"patch of {size}x{size}; give a larger picture or a smaller size"
+            )
+        self.method = method
+        self.size = size
+        self.samples = samples
+        self.exemplar_samples = exemplar_samples
+        self.unsharp = unsharp
+        self.epsilon = epsilon
+        self.iterations = iterations
+        self.projections = projections
+        self.wrap = border == "wrap"
+        self.channels = target.shape[1]
+        fitting = [k for k in range(levels) if min(target.shape[-2:]) >> k >= size]
+        self.levels = len(fitting)
+        for level, images in enumerate(pyramid(target.float(), self.levels, wrap=False)):
+            sharp = sharpen(images, unsharp, wrap=False)
+            # The pictures of a set are so many more phases of one.
+            self.register_buffer(f"level{level}", sharp.flatten(0, 1)[None], persistent=False)
+
+    def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
+        """Score each sample; returns [B], mean squared difference per pixel and level."""
+        image = grown.image.float()
+        if image.ndim != 4 or image.shape[1] != self.channels:
+            raise ValueError(
+                f"expected images [B, {self.channels}, H, W] like the exemplar, "
+                f"got {list(image.shape)}"
+            )
+        if min(image.shape[-2:]) < self.size:
+            raise ValueError(
+                f"what was grown is {image.shape[-1]}x{image.shape[-2]} pixels, smaller than one "
+                f"patch of {self.size}x{self.size}; grow on a larger grid"
+            )
+        levels = [k for k in range(self.levels) if min(image.shape[-2:]) >> k >= self.size]
+        distances = []
+        for level, images in enumerate(pyramid(image, len(levels), wrap=self.wrap)):
+            # A torus that was not halved evenly has a seam: its patches stay off it.
+            whole = self.wrap and all(side % 2**level == 0 for side in image.shape[-2:])
+            sharp = sharpen(images, self.unsharp, wrap=self.wrap)
+            exemplar = self.get_buffer(f"level{level}")
+            ours = self._sample(sharp, self.samples, generator, wrap=whole)
+            theirs = self._sample(exemplar, self.exemplar_samples, generator, wrap=False)
+            distances.append(self._compare(ours, theirs, generator))
+        return torch.stack(distances).mean(0)
+
+    def _sample(
+        self, images: Tensor, samples: int, generator: torch.Generator, *, wrap: bool
+    ) -> Tensor:
+        """Draw patches [B, n, D] of ``images`` [B, P, C, H, W], at the same places in each."""
+        total = count_patches(images, self.size, wrap=wrap)
+        places = draw(total, samples, generator).to(images.device)
+        return patches_at(images, places, self.size, wrap=wrap)
+
+    def _compare(self, ours: Tensor, theirs: Tensor, generator: torch.Generator) -> Tensor:
+        """Distance [B] between ``ours`` [B, n, D] and ``theirs`` [1, m, D], per number of a patch."""
+        width = ours.shape[-1]
+        if self.method == "sliced":
+            directions = torch.randn(width, self.projections, generator=generator).to(ours.device)
+            return sliced_distance(ours, theirs, directions / directions.norm(dim=0))
+        theirs = theirs.expand(len(ours), -1, -1)
+        return transport(ours, theirs, self.epsilon, self.iterations) / width

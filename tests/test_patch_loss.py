@@ -1,0 +1,236 @@
+"""Laws of the transport between patches, and of the loss built on it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from nca_texture.losses.base import Grown
+from nca_texture.losses.patch import (
+    PatchLoss,
+    blur,
+    count_patches,
+    draw,
+    patches_at,
+    pyramid,
+    sinkhorn_plan,
+    sliced_distance,
+    squared_distances,
+    transport,
+)
+
+
+def source(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def waves(height: int, width: int, count: int, channels: int = 3) -> Tensor:
+    """Diagonal stripes [1, C, H, W] that close on a torus."""
+    y = torch.arange(height)[:, None] / height
+    x = torch.arange(width)[None, :] / width
+    phase = torch.arange(channels)[:, None, None] * 0.7
+    return (0.5 + 0.4 * torch.sin(2 * torch.pi * count * (x + y) + phase))[None]
+
+
+def score(loss: PatchLoss, image: Tensor, seed: int = 0) -> Tensor:
+    return loss(Grown(image, image), source(seed))
+
+
+def test_a_plan_moves_everything_from_everywhere() -> None:
+    cost = squared_distances(
+        torch.randn(2, 40, 6, generator=source(1)), torch.randn(2, 60, 6, generator=source(2))
+    )
+    plan = sinkhorn_plan(cost, 0.1, 200)
+    assert plan.min() >= 0
+    torch.testing.assert_close(plan.sum(2), torch.full((2, 40), 1 / 40))
+    torch.testing.assert_close(plan.sum(1), torch.full((2, 60), 1 / 60), rtol=1e-2, atol=0)
+
+
+def test_rows_of_a_plan_are_exact_after_few_iterations() -> None:
+    cost = torch.rand(3, 20, 30, generator=source(1)) ** 4
+    plan = sinkhorn_plan(cost, 0.02, 4)
+    torch.testing.assert_close(plan.sum(2), torch.full((3, 20), 1 / 20))
+
+
+def test_a_plan_approaches_the_best_assignment() -> None:
+    left = torch.randn(1, 30, 3, generator=source(1), dtype=torch.float64)
+    right = torch.randn(1, 30, 3, generator=source(2), dtype=torch.float64)
+    cost = squared_distances(left, right)
+    rows, columns = linear_sum_assignment(cost[0].numpy())
+    best = cost[0, rows, columns].mean().item()
+    costs = [
+        (sinkhorn_plan(cost, epsilon, 4000) * cost).sum().item() for epsilon in (0.3, 0.05, 0.005)
+    ]
+    assert costs[0] > costs[1] > costs[2]
+    assert costs[2] == pytest.approx(best, rel=0.02)
+
+
+def test_a_plan_survives_equal_points_and_far_outliers() -> None:
+    points = torch.zeros(1, 8, 4)
+    outlier = points.clone()
+    outlier[0, 0] = 1e4
+    for left, right in ((points, points), (outlier, points), (points, outlier)):
+        assert sinkhorn_plan(squared_distances(left, right), 0.05, 12).isfinite().all()
+
+
+def test_the_transport_cost_is_the_plan_times_the_cost() -> None:
+    left = torch.randn(2, 25, 5, generator=source(1))
+    right = torch.randn(2, 35, 5, generator=source(2))
+    cost = squared_distances(left, right)
+    expected = (sinkhorn_plan(cost, 0.1, 400) * cost).sum((1, 2))
+    torch.testing.assert_close(transport(left, right, 0.1, 400), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_is_exact_where_the_plan_does_not_move() -> None:
+    # A single goal leaves no choice, so the plan is constant and so is its derivative.
+    left = torch.randn(2, 4, 3, generator=source(1), dtype=torch.float64, requires_grad=True)
+    goal = torch.randn(2, 1, 3, generator=source(2), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda points: transport(points, goal, 0.1, 8), (left,))
+
+
+def test_the_gradient_of_an_assignment_is_exact() -> None:
+    # Well separated pairs: the plan is a permutation and stays one under small changes.
+    right = 10 * torch.eye(5, dtype=torch.float64)[None]
+    left = right[:, [3, 1, 4, 0, 2]] + 0.1 * torch.randn(
+        1, 5, 5, generator=source(3), dtype=torch.float64
+    )
+    left.requires_grad_()
+    assert torch.autograd.gradcheck(lambda points: transport(points, right, 1e-3, 40), (left,))
+
+
+def test_sorting_solves_transport_on_a_line() -> None:
+    left = torch.randn(1, 50, 1, generator=source(1))
+    right = torch.randn(1, 50, 1, generator=source(2))
+    cost = squared_distances(left, right)[0]
+    best = cost[linear_sum_assignment(cost.numpy())].mean()
+    torch.testing.assert_close(sliced_distance(left, right, torch.ones(1, 1))[0], best)
+
+
+def test_places_are_spread_and_complete() -> None:
+    assert draw(7, 10, source()).tolist() == list(range(7))
+    places = draw(1000, 100, source())
+    assert (places // 10).tolist() == list(range(100))
+
+
+def test_patches_are_those_of_unfold() -> None:
+    image = torch.rand(2, 3, 9, 11, generator=source())
+    total = count_patches(image[:, None], 5, wrap=False)
+    ours = patches_at(image[:, None], torch.arange(total), 5, wrap=False)
+    torch.testing.assert_close(ours.mT, F.unfold(image, 5))
+
+
+def test_every_pixel_of_a_torus_is_in_as_many_patches() -> None:
+    image = torch.zeros(1, 1, 1, 6, 7, requires_grad=True)
+    total = count_patches(image, 5, wrap=True)
+    patches_at(image, torch.arange(total), 5, wrap=True).sum().backward()
+    torch.testing.assert_close(image.grad, torch.full_like(image, 25))
+
+
+def test_a_pyramid_keeps_all_phases() -> None:
+    image = torch.rand(1, 3, 16, 24, generator=source())
+    for moved in (image, image.roll((3, 5), (2, 3))):
+        level = pyramid(moved, 3, wrap=True)[2]
+        assert level.shape == (1, 16, 3, 4, 6)
+        torch.testing.assert_close(
+            level.flatten().sort().values, pyramid(image, 3, wrap=True)[2].flatten().sort().values
+        )
+
+
+def test_blur_keeps_a_constant() -> None:
+    image = torch.full((1, 3, 4, 3), 0.7)
+    for wrap in (True, False):
+        torch.testing.assert_close(blur(image, wrap=wrap), image)
+
+
+@pytest.mark.parametrize("method", ["sinkhorn", "sliced"])
+def test_the_exemplar_is_closer_to_itself_than_others_are(method: str) -> None:
+    exemplar = waves(64, 64, 5)
+    loss = PatchLoss(exemplar, method=method, levels=3)
+    own = score(loss, exemplar).item()
+    other = score(loss, waves(64, 64, 9)).item()
+    noise = score(loss, torch.rand(1, 3, 64, 64, generator=source(1))).item()
+    assert own < 0.3 * other
+    assert own < 0.3 * noise
+
+
+def test_a_torus_has_no_origin() -> None:
+    exemplar = waves(48, 48, 5)
+    grown = torch.rand(1, 3, 32, 32, generator=source(1))
+    # All places are taken when there are no more of them than samples, so nothing is left to chance
+    # but the order, of which transport knows nothing.
+    loss = PatchLoss(exemplar, levels=3, samples=32 * 32)
+    torch.testing.assert_close(
+        score(loss, grown.roll((5, 11), (2, 3))), score(loss, grown), rtol=1e-3, atol=0
+    )
+
+
+def test_samples_do_not_meet() -> None:
+    loss = PatchLoss(waves(32, 32, 3), samples=64, exemplar_samples=64)
+    first, second = torch.rand(2, 1, 3, 32, 32, generator=source(1))
+    both = score(loss, torch.cat([first, second]))
+    torch.testing.assert_close(both, torch.cat([score(loss, first), score(loss, second)]))
+
+
+@pytest.mark.parametrize("method", ["sinkhorn", "sliced"])
+def test_one_generator_one_value(method: str) -> None:
+    loss = PatchLoss(waves(32, 32, 3), method=method, samples=64, exemplar_samples=64)
+    grown = torch.rand(1, 3, 32, 32, generator=source(1))
+    assert torch.equal(score(loss, grown, 7), score(loss, grown, 7))
+    assert not torch.equal(score(loss, grown, 7), score(loss, grown, 8))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_following_the_gradient_leads_to_the_texture(channels: int) -> None:
+    loss = PatchLoss(waves(32, 32, 4, channels), levels=2, samples=128, exemplar_samples=256)
+    image = torch.rand(2, channels, 32, 32, generator=source(1)).requires_grad_()
+    optimizer = torch.optim.Adam([image], lr=0.05)
+    before = score(loss, image).detach()
+    for step in range(40):
+        optimizer.zero_grad()
+        score(loss, image, step).sum().backward()
+        optimizer.step()
+    assert (score(loss, image) < 0.2 * before).all()
+
+
+def test_pictures_of_a_set_are_pooled() -> None:
+    # Half of the weight then has nowhere near to go, instead of all of it.
+    first, second = waves(32, 32, 3), waves(32, 32, 6)
+    loss = PatchLoss(torch.cat([first, second]), levels=2)
+    alone = PatchLoss(first, levels=2)
+    assert score(loss, second) < 0.6 * score(alone, second)
+
+
+def test_levels_stop_where_a_patch_no_longer_fits() -> None:
+    loss = PatchLoss(waves(21, 30, 2), samples=16, exemplar_samples=16)
+    assert loss.levels == 3
+    for size in ((5, 5), (13, 40), (80, 23)):
+        image = torch.rand(1, 3, *size, generator=source()).requires_grad_()
+        value = score(loss, image).sum()
+        value.backward()
+        assert image.grad is not None
+        assert value.isfinite()
+        assert image.grad.isfinite().all()
+
+
+def test_a_flat_image_has_a_finite_loss() -> None:
+    grey = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    value = score(PatchLoss(torch.full((1, 3, 16, 16), 0.5)), grey).sum()
+    value.backward()
+    assert grey.grad is not None
+    assert grey.grad.isfinite().all()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    exemplar = waves(16, 16, 2)
+    with pytest.raises(ValueError, match="smaller than one patch"):
+        PatchLoss(exemplar[..., :4])
+    with pytest.raises(ValueError, match="smaller than one patch"):
+        score(PatchLoss(exemplar), exemplar[..., :4, :])
+    with pytest.raises(ValueError, match="like the exemplar"):
+        score(PatchLoss(exemplar), waves(16, 16, 2, channels=4))
+    with pytest.raises(ValueError, match="choose from sinkhorn, sliced"):
+        PatchLoss(exemplar, method="exact")
+    with pytest.raises(ValueError, match="at least 1"):
+        PatchLoss(exemplar, samples=0)
