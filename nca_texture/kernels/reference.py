@@ -1,0 +1,169 @@
+"""The definition of a step, in plain PyTorch: differentiable, on any device and in any float type.
+
+All other kernels are held to this one. Cells are kept as [B, H, W, C] while they grow. Matrix
+products run over panels of one fixed shape, padded with zeros, because a BLAS may sum differently
+for a few odd rows or columns: so a cell gets the same bits in any block, batch and thread count.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nca_texture.kernels.rule import Rule, World
+from nca_texture.noise import fires
+
+_PANEL = {"cpu": 1024}  # rows of one matrix product
+_PANEL_ELSEWHERE = 16384
+_LANES = 16  # panels are padded to a multiple of this many columns
+
+
+def grow(
+    rule: Rule, state: Tensor, steps: int, seeds: list[int], start: int, world: World
+) -> Tensor:
+    """Take ``steps`` steps of ``rule`` from ``state`` [B, C, H, W], ``start`` steps old."""
+    height, width = state.shape[-2:]
+    rows = _coordinates(world.origin[0], height, world.extent[0], rule.edges[0], state.device)
+    columns = _coordinates(world.origin[1], width, world.extent[1], rule.edges[1], state.device)
+    limit, mix = _crop(rule.fire_limit, rows, columns), rule.mix
+    if mix is not None:
+        mix = _crop(mix, rows, columns).permute(3, 4, 0, 1, 2)  # [H, W, C or 1, F, basis]
+    always = bool((rule.fire_limit >= 2**24).all())
+    panels = _Panels(rule, state.device.type)
+    cells = state.permute(0, 2, 3, 1).contiguous()
+    for step in range(start, start + steps):
+        before = cells
+        update = panels(cells, perceive(cells, rule, rows, mix))
+        update = _clamp(update, rule.limits.update) * rule.dt
+        if not always:
+            update = update * fires(seeds, step, rows, columns, limit)[..., None]
+        cells = cells + update
+        if rule.living is not None:
+            alive = _alive(before, rule.living, rule, rows)
+            cells = cells * (alive & _alive(cells, rule.living, rule, rows))
+        cells = _clamp(cells, rule.limits.state)
+    return cells.permute(0, 3, 1, 2)
+
+
+def perceive(cells: Tensor, rule: Rule, rows: Tensor, mix: Tensor | None = None) -> Tensor:
+    """Filter ``cells`` [B, H, W, C] to percepts [B, H, W, C*F], filters of a channel adjacent."""
+    parities, channels, filters, size, _ = rule.filters.shape
+    padded = pad(cells, rule.edges, size // 2).permute(0, 3, 1, 2)
+    kernels = rule.filters.reshape(-1, 1, size, size)
+    if parities == 2:
+        padded = torch.cat([padded, padded], dim=1)
+    seen = F.conv2d(padded, kernels.to(cells.dtype), groups=parities * channels)
+    seen = seen.permute(0, 2, 3, 1)
+    if parities == 2:
+        even, odd = seen.split(channels * filters, dim=-1)
+        seen = torch.where((rows % 2 == 0)[:, None, None], even, odd)
+    if mix is not None:
+        apart = seen.reshape(*cells.shape, filters)
+        seen = (apart[..., None, :] * mix.to(cells.dtype)).sum(-1).flatten(-2)
+    return _clamp(seen, rule.limits.percept)
+
+
+def pad(cells: Tensor, edges: tuple[str, str], radius: int) -> Tensor:
+    """Surround ``cells`` [B, H, W, C] with ``radius`` cells of what lies beyond each edge.
+
+    Wrapping is written as concatenation, which every device and exporter knows.
+    """
+    for dim, edge in zip((1, 2), edges, strict=True):
+        size = cells.shape[dim]
+        if edge == "zero":
+            beyond = [0, 0] * (3 - dim) + [radius, radius]
+            cells = F.pad(cells, beyond)
+            continue
+        index = torch.arange(-radius, size + radius, device=cells.device)
+        if edge == "torus":
+            index = index % size
+        elif edge == "replicate":
+            index = index.clamp(0, size - 1)
+        else:
+            period = max(2 * (size - 1), 1)
+            index = (index % period).minimum(-index % period)
+        before, after = index[:radius], index[size + radius :]
+        cells = torch.cat(
+            [cells.index_select(dim, before), cells, cells.index_select(dim, after)], dim
+        )
+    return cells
+
+
+class _Panels:
+    """The update of every cell from its state and percepts, as padded matrix products."""
+
+    def __init__(self, rule: Rule, device: str) -> None:
+        self.rule = rule
+        self.rows = _PANEL.get(device, _PANEL_ELSEWHERE)
+        self.first = _pad_to(_pad_to(rule.weight_in, 0), 1).t()
+        self.bias = _pad_to(rule.bias_in, 0)
+        out = rule.weight_out
+        self.last = None if out is None else _pad_to(_pad_to(out, 0), 1).t()
+
+    def __call__(self, cells: Tensor, percepts: Tensor) -> Tensor:
+        channels = cells.shape[-1]
+        if self.rule.kind == "abs":
+            both = torch.cat([cells, percepts], dim=-1)
+            percepts = torch.cat([both, both.abs()], dim=-1)
+        flat = percepts.reshape(-1, percepts.shape[-1])
+        count = len(flat)
+        flat = F.pad(flat, (0, self.first.shape[0] - flat.shape[1], 0, -count % self.rows))
+        outs = [self._panel(panel) for panel in flat.split(self.rows)]
+        update = (outs[0] if len(outs) == 1 else torch.cat(outs))[:count, :channels]
+        if self.rule.bias_out is not None:
+            update = update + self.rule.bias_out
+        return update.reshape(cells.shape)
+
+    def _panel(self, panel: Tensor) -> Tensor:
+        hidden = torch.addmm(self.bias, panel, self.first)
+        if self.last is None:
+            return hidden
+        hidden = F.relu(hidden)
+        if self.rule.limits.hidden is not None:
+            hidden = hidden.clamp(max=self.rule.limits.hidden)
+        return hidden @ self.last
+
+
+def _alive(cells: Tensor, living: tuple[int, float], rule: Rule, rows: Tensor) -> Tensor:
+    """Find cells that are alive or have a living neighbour: [B, H, W, 1]."""
+    channel, threshold = living
+    height, width = cells.shape[1:3]
+    padded = pad(cells[..., channel : channel + 1], rule.edges, 1)
+    if rule.filters.shape[0] == 1:
+        most = F.max_pool2d(padded.permute(0, 3, 1, 2), 3, stride=1).permute(0, 2, 3, 1)
+        return most > threshold
+
+    def window(y: int, x: int) -> Tensor:
+        return padded[:, y : y + height, x : x + width]
+
+    most = torch.stack([window(y, x) for y, x in ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1))]).amax(0)
+    slant = torch.where(
+        (rows % 2 == 0)[:, None, None],
+        torch.maximum(window(0, 0), window(2, 0)),
+        torch.maximum(window(0, 2), window(2, 2)),
+    )
+    return torch.maximum(most, slant) > threshold
+
+
+def _coordinates(origin: int, count: int, extent: int, edge: str, device: torch.device) -> Tensor:
+    """World coordinates of ``count`` cells from ``origin`` on, wrapped on a torus axis: [count]."""
+    index = torch.arange(origin, origin + count, device=device)
+    return index % extent if edge == "torus" else index
+
+
+def _crop(world: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Cut the block's part out of a world map [..., H, W]; a scalar is the same everywhere."""
+    if world.ndim == 0:
+        return world
+    rows = rows.clamp(0, world.shape[-2] - 1)
+    columns = columns.clamp(0, world.shape[-1] - 1)
+    return world.index_select(-2, rows).index_select(-1, columns)
+
+
+def _pad_to(weight: Tensor, dim: int) -> Tensor:
+    """Pad axis ``dim`` of ``weight`` with zeros to a multiple of ``_LANES``."""
+    beyond = [0, 0] * (weight.ndim - 1 - dim) + [0, -weight.shape[dim] % _LANES]
+    return F.pad(weight, beyond)
+
+
+def _clamp(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)
