@@ -1,0 +1,61 @@
+"""What a target is: a picture to become, and where it came from."""
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A picture to become, and where it came from."""
+
+    image: Tensor
+    """[N, 3 or 4, H, W] float32 in [0, 1]: N pictures of one texture; a fourth channel, straight
+    (not premultiplied) alpha, only when something is transparent."""
+    name: str  # stem for naming outputs, e.g. "zebra"
+    source: str  # the spec as the user gave it
+    sha256: str  # of the file's bytes; of all files in order; of a drawn picture's uint8 samples
+    source_size: tuple[int, int]  # (height, width) after the crop, before resizing
+    pixels_per_cell: float  # source pixels that became one cell, per axis; 1.0 when not resized
+    notes: tuple[str, ...] = ()  # sentences worth telling the user
+    label: str = ""  # what a line of text calls the source, e.g. "zebra.jpg"
+
+    def describe(self) -> str:
+        """Say in one line what became of the source; sizes are WIDTHxHEIGHT."""
+        count, _, height, width = self.image.shape
+        before = f"{self.source_size[1]}x{self.source_size[0]}"
+        title = self.label or self.source
+        pictures = f" ({count} pictures)" if count > 1 else ""
+        if (height, width) == self.source_size:
+            return f"{title}{pictures} {before}: every pixel becomes one cell"
+        scale = (
+            "every pixel becomes one cell"
+            if self.pixels_per_cell == 1
+            else f"{self.pixels_per_cell:.1f} source pixels become one cell"
+        )
+        return f"{title}{pictures} {before} -> {width}x{height}: {scale}"
+
+
+class Target(ABC):
+    """Something a picture can be read from."""
+
+    @abstractmethod
+    def read(self, crop: str | None, exemplar_size: int) -> Exemplar:
+        """Cut out ``crop`` ("WIDTHxHEIGHT+X+Y") and reduce to at most ``exemplar_size`` cells.
+
+        The longer side is reduced, never enlarged. Raises ``InputError`` for a source that cannot
+        be used and ``ValueError`` for a crop or a size that makes no sense.
+        """
+
+
+def check_name(name: str, table: Collection[str], kind: str) -> None:
+    """Raise a ``ValueError`` with the nearest name when ``name`` is not in ``table``."""
+    if name in table:
+        return
+    near = difflib.get_close_matches(name.lower(), table, 1, 0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    names = ", ".join(sorted(table))
+    raise ValueError(f"no {kind} is called {name!r}; {hint}there are {names}")
