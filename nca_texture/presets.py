@@ -1,0 +1,219 @@
+"""Recipes by name: our own, and the published ones with their numbers."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nca_texture.kernels.rule import Limits
+from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe
+from nca_texture.training import TrainPlan
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe without its target, one line on what it is for, and how it departs from its source."""
+
+    recipe: Recipe
+    summary: str
+    departures: tuple[str, ...] = ()
+    published: bool = False
+
+
+def _loss(name: str, weight: float = 1.0, **options: Any) -> LossPlan:
+    return LossPlan(name=name, weight=weight, options=options)
+
+
+# Ours. The overflow term keeps states where float16 and 8-bit exports can hold them.
+_OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
+
+_DRAFT = Recipe(
+    preset="draft",
+    automaton=AutomatonPlan(hidden=64),
+    losses=(_loss("patch"), _OVERFLOW),
+    training=TrainPlan(iterations=900),
+)
+_BALANCED = replace(
+    _DRAFT,
+    preset="balanced",
+    automaton=AutomatonPlan(hidden=96),
+    training=replace(
+        _DRAFT.training, iterations=1600, width=96, height=96, steps=(32, 64), pool_size=128
+    ),
+)
+_BEST = replace(
+    _BALANCED,
+    preset="best",
+    training=replace(
+        _BALANCED.training, iterations=5000, width=128, height=128, batch_size=4, pool_size=256
+    ),
+)
+
+# Published. The notebooks add up what ours average over a batch: hence the batch in the weights.
+_ANY_DEPARTURE = (
+    "which cells fire comes from an integer hash, not from the framework's random numbers",
+)
+_NOTEBOOK_PLAN = TrainPlan(
+    iterations=5000,
+    batch_size=4,
+    pool_size=256,
+    width=128,
+    height=128,
+    steps=(32, 95),
+    reseed_every=8,
+    learning_rate=1e-3,
+    schedule="steps",
+    milestones=(1000, 2000),
+    decay=0.3,
+    judge_every=0,
+)
+_DISTILL = Recipe(
+    preset="distill-2021",
+    losses=(
+        _loss("sliced", features="vgg16", projections=32, image=True, reduce="sum"),
+        _loss("overflow", 4.0, limit=1.0, power=1, reduce="sum"),
+    ),
+    training=_NOTEBOOK_PLAN,
+)
+_DISTILL_GRAM = replace(
+    _DISTILL,
+    preset="distill-2021-gram",
+    losses=(
+        _loss("gram", features="vgg16"),
+        _loss("overflow", 4.0, limit=1.0, power=1, reduce="sum"),
+    ),
+    training=replace(_NOTEBOOK_PLAN, milestones=(2000,)),
+)
+_DISTILL_INCEPTION = Recipe(
+    preset="distill-2021-inception",
+    automaton=AutomatonPlan(
+        bank="distill-tf",
+        limits=Limits(percept=2.0, hidden=2.0, update=2.0, state=2.0),
+        rgb_scale=0.5,
+        output_bias=True,
+    ),
+    losses=(
+        _loss("activation", features="inception_v3", layer="Mixed_6b", channel=0, range_weight=1e4),
+    ),
+    training=replace(
+        _NOTEBOOK_PLAN,
+        iterations=2000,
+        pool_size=1024,
+        steps=(32, 63),
+        reseed_every=2,
+        learning_rate=2e-3,
+        milestones=(1000,),
+        decay=0.1,
+    ),
+)
+
+
+def _munca(parameters: int, channels: int) -> Recipe:
+    return Recipe(
+        preset=f"munca-{parameters}",
+        automaton=AutomatonPlan(
+            channels=channels,
+            hidden=1,
+            rule="abs",
+            bank=f"munca-{parameters}",
+            fire_rate=1.0,
+            seed_kind="noise",
+            seed_amount=1.0,
+            init="small",
+        ),
+        losses=(
+            _loss(
+                "patch",
+                4.0,
+                method="sinkhorn",
+                size=5,
+                levels=5,
+                samples=1024,
+                exemplar_samples=2048,
+                unsharp=2.0,
+            ),
+            _loss("overflow", 4.0, limit=1.0, power=2, reduce="sum"),
+        ),
+        training=TrainPlan(
+            iterations=10000,
+            batch_size=4,
+            pool_size=256,
+            width=128,
+            height=128,
+            steps=(32, 127),
+            reseed_every=8,
+            learning_rate=1e-3,
+            schedule="steps",
+            milestones=(1000, 4000),
+            decay=0.3,
+            unit_state_gradients=True,
+            judge_every=1000,
+            judge_steps=3000,
+        ),
+    )
+
+
+_NOISE = Recipe(
+    preset="noise-nca",
+    automaton=AutomatonPlan(
+        fire_rate=1.0, seed_kind="noise", seed_amount=0.1, init="xavier"
+    ),
+    losses=(
+        _loss("emd", features="vgg16", samples=1024),
+        _loss("overflow", 10.0, limit=1.0, power=1, reduce="sum"),
+    ),
+    training=replace(
+        _NOTEBOOK_PLAN, iterations=4000, steps=(32, 127), milestones=(1000, 2000), decay=0.5
+    ),
+)
+
+_MUNCA_DEPARTURES = (
+    *_ANY_DEPARTURE,
+    "Sinkhorn transport is this project's own with its plan held fixed, not geomloss",
+    "weights are kept by the mean loss at three marks of a 3000-step roll-out",
+)
+
+PRESETS: dict[str, Preset] = {
+    "draft": Preset(_DRAFT, "five minutes on two CPU cores, nothing to download"),
+    "balanced": Preset(_BALANCED, "a larger rule and longer growth, for a coffee break"),
+    "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
+    "distill-2021": Preset(
+        _DISTILL,
+        "Self-Organising Textures, PyTorch notebook of 2022: sliced transport on VGG16",
+        _ANY_DEPARTURE,
+        published=True,
+    ),
+    "distill-2021-gram": Preset(
+        _DISTILL_GRAM,
+        "Self-Organising Textures, PyTorch notebook of 2021-10: Gram matrices of VGG16",
+        _ANY_DEPARTURE,
+        published=True,
+    ),
+    "distill-2021-inception": Preset(
+        _DISTILL_INCEPTION,
+        "Self-Organising Textures, TensorFlow package: drive one channel of Inception",
+        (
+            *_ANY_DEPARTURE,
+            "the network is torchvision's Inception v3 at Mixed_6b, not InceptionV1 at mixed4a",
+            "weights are not quantised while training; the limits of the quantised model hold",
+            "the first layer starts as torch's convolution does, not Glorot normal with zero bias",
+        ),
+        published=True,
+    ),
+    **{
+        f"munca-{count}": Preset(
+            _munca(count, channels),
+            f"muNCA, {count} parameters: transport between patches, nothing to download",
+            _MUNCA_DEPARTURES,
+            published=True,
+        )
+        for count, channels in ((68, 4), (150, 6), (264, 8), (588, 12))
+    },
+    "noise-nca": Preset(
+        _NOISE,
+        "NoiseNCA: every cell fires, noise in the seed; scale and speed are free afterwards",
+        (
+            *_ANY_DEPARTURE,
+            "seed noise is 0.1 for every texture; the source sets it for each texture",
+        ),
+        published=True,
+    ),
+}

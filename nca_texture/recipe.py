@@ -1,0 +1,307 @@
+"""Everything needed to repeat a run, as one tree of frozen values; TOML in and out.
+
+This is the only place where losses and targets meet.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union
+
+from nca_texture.automaton import CellularAutomaton, Init, RuleKind, SeedKind
+from nca_texture.grid import Edge, Grid, Layout
+from nca_texture.kernels.rule import Limits
+from nca_texture.losses import build_loss
+from nca_texture.losses.total import TotalLoss
+from nca_texture.targets import Exemplar
+from nca_texture.training import TrainPlan
+
+Wraps = Literal["xy", "x", "y", "none"]
+Task = Literal["texture", "grow"]
+
+Tree = TypeVar("Tree")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetPlan:
+    """What to become."""
+
+    source: str = ""  # a path, a folder, sample:NAME or skimage:NAME
+    crop: str | None = None  # WIDTHxHEIGHT+X+Y in source pixels
+    exemplar_size: int = 128  # cells of the longer side
+
+    def __post_init__(self) -> None:
+        if self.exemplar_size < 8:
+            raise ValueError(f"target.exemplar_size is {self.exemplar_size}; give at least 8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutomatonPlan:
+    """The shape of the rule; see ``CellularAutomaton``."""
+
+    channels: int = 12
+    hidden: int = 96
+    rule: RuleKind = "mlp"
+    bank: str = "distill-2021"
+    layout: Layout = "square"
+    edge: Wraps = "xy"  # the axes that wrap
+    beyond: Edge = "reflect"  # what lies beyond the others
+    fire_rate: float = 0.5
+    living: bool = False
+    limits: Limits = Limits()
+    output_bias: bool = False
+    seed_kind: SeedKind = "zero"
+    seed_amount: float = 1.0
+    seed_place: tuple[float, float] = (0.5, 0.5)  # fractions of (height, width)
+    rgb_scale: float = 1.0
+    rgb_offset: float = 0.5
+    init: Init = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.edge not in typing.get_args(Wraps):
+            known = ", ".join(typing.get_args(Wraps))
+            raise ValueError(f"automaton.edge is {self.edge!r}; choose from {known}")
+        if self.beyond == "torus":
+            raise ValueError(
+                "automaton.beyond is 'torus'; choose from zero, reflect, replicate, "
+                "or name the axis in automaton.edge"
+            )
+
+    def grid(self) -> Grid:
+        """Return the grid that ``layout``, ``edge`` and ``beyond`` describe."""
+        y, x = ("torus" if axis in self.edge else self.beyond for axis in "yx")
+        if self.edge == "none":
+            y = x = self.beyond
+        return Grid(self.layout, (y, x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPlan:
+    """One loss of a sum; ``options`` are those of its class, any of them may be left out."""
+
+    name: str
+    weight: float = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything needed to repeat a run."""
+
+    preset: str = "draft"
+    task: Task = "texture"
+    target: TargetPlan = TargetPlan()
+    automaton: AutomatonPlan = AutomatonPlan()
+    losses: tuple[LossPlan, ...] = ()
+    training: TrainPlan = TrainPlan()
+
+    def build_automaton(self) -> CellularAutomaton:
+        """Make the untrained automaton; its first weights come from the run's seed."""
+        plan = self.automaton
+        settings = {
+            each.name: getattr(plan, each.name)
+            for each in dataclasses.fields(plan)
+            if each.name not in ("layout", "edge", "beyond")
+        }
+        return CellularAutomaton(grid=plan.grid(), init_seed=self.training.seed, **settings)
+
+    def build_loss(self, exemplar: Exemplar, weights: str | None = None) -> TotalLoss:
+        """Measure ``exemplar`` by all losses; ``weights`` is a file for their feature network."""
+        if not self.losses:
+            raise ValueError("the recipe has no loss; add one, such as patch")
+        terms = []
+        for plan in self.losses:
+            options = dict(plan.options)
+            if weights is not None and "features" in options:
+                options["weights"] = weights
+            terms.append((plan.name, plan.weight, build_loss(plan.name, exemplar.image, **options)))
+        return TotalLoss(terms)
+
+
+def to_dict(value: Any) -> Any:
+    """Turn a recipe, or a part of one, into plain dictionaries; what is None is left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
+        return {name: to_dict(inner) for name, inner in pairs if inner is not None}
+    if isinstance(value, Mapping):
+        return {name: to_dict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(inner) for inner in value]
+    return value
+
+
+def from_dict(kind: type[Tree], given: Mapping[str, Any], base: Tree | None = None) -> Tree:
+    """Build a recipe, or a part of one, from plain dictionaries over ``base``.
+
+    Raises ``ValueError`` for an unknown key, with the nearest name, and for a value of the wrong
+    type, with where it stands.
+    """
+    return _tree(kind, given, base, "")
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Write ``recipe`` as TOML text that ``from_toml`` reads back to the same recipe."""
+    lines: list[str] = []
+    _write_table(to_dict(recipe), "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def from_toml(text: str, base: Recipe | None = None) -> Recipe:
+    """Read a recipe from TOML over ``base``; raises ``ValueError`` as ``from_dict`` does."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as reason:
+        raise ValueError(f"this is not TOML: {reason}") from reason
+    return from_dict(Recipe, given, base)
+
+
+def with_settings(recipe: Recipe, settings: Collection[str]) -> Recipe:
+    """Apply ``section.key=value`` settings; losses are reached by name, ``patch.levels=4``."""
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise ValueError(f"expected section.key=value, got {setting!r}")
+        keys = path.strip().split(".")
+        names = [plan.name for plan in recipe.losses]
+        value = _toml_value(text.strip())
+        if keys[0] in names and len(keys) == 2:
+            recipe = _with_loss_option(recipe, keys[0], keys[1], value)
+            continue
+        nested: Any = value
+        for key in reversed(keys):
+            nested = {key: nested}
+        recipe = from_dict(Recipe, nested, recipe)
+    return recipe
+
+
+def differences(recipe: Recipe, other: Recipe) -> list[str]:
+    """List where ``recipe`` departs from ``other``: one ``key is A, not B`` each."""
+    here, there = _flatten(to_dict(recipe)), _flatten(to_dict(other))
+    return [
+        f"{key} is {_show(here.get(key))}, not {_show(there.get(key))}"
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key)
+    ]
+
+
+def _with_loss_option(recipe: Recipe, name: str, key: str, value: Any) -> Recipe:
+    losses = []
+    for plan in recipe.losses:
+        if plan.name == name and key == "weight":
+            plan = from_dict(LossPlan, {"weight": value}, plan)
+        elif plan.name == name:
+            plan = dataclasses.replace(plan, options=plan.options | {key: value})
+        losses.append(plan)
+    return dataclasses.replace(recipe, losses=tuple(losses))
+
+
+def _tree(kind: Any, given: Any, base: Any, where: str) -> Any:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where or 'the recipe'} is {given!r}; expected a table of settings")
+    hints = typing.get_type_hints(kind)
+    values = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(kind)}
+    for key, value in given.items():
+        path = f"{where}.{key}" if where else key
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1, 0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(hints)}"
+            raise ValueError(f"there is no setting {path!r}; {hint}")
+        values[key] = _value(hints[key], value, values.get(key), path)
+    try:
+        return kind(**values)
+    except TypeError as reason:
+        raise ValueError(f"{where or 'the recipe'} is not complete: {reason}") from reason
+
+
+def _value(hint: Any, value: Any, base: Any, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _tree(hint, value, base, path)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _value(args[0], value, base, path)
+    if origin is Literal:
+        if value not in args:
+            near = difflib.get_close_matches(str(value), args, 1, 0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{path} is {value!r}; {hint}choose from {', '.join(args)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path} is {value!r}; expected a list")
+        inner = args[:1] * len(value) if args[1:] == (Ellipsis,) else args
+        if len(inner) != len(value):
+            raise ValueError(f"{path} has {len(value)} values; expected {len(inner)}")
+        return tuple(
+            _value(each, item, None, f"{path}[{index}]")
+            for index, (each, item) in enumerate(zip(inner, value, strict=True))
+        )
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{path} is {value!r}; expected a table of options")
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{path} is {value!r}; expected {_KINDS.get(hint, hint.__name__)}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _write_table(table: Mapping[str, Any], path: str, lines: list[str]) -> None:
+    """Append ``table``: its plain values first, then tables and lists of tables in it."""
+    for key, value in table.items():
+        if not (isinstance(value, Mapping) or _is_list_of_tables(value)):
+            lines.append(f"{key} = {_show(value)}")
+    for key, value in table.items():
+        inner = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping) and value:
+            lines += ["", f"[{inner}]"]
+            _write_table(value, inner, lines)
+        elif _is_list_of_tables(value):
+            for item in value:
+                lines += ["", f"[[{inner}]]"]
+                _write_table(item, inner, lines)
+
+
+def _is_list_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _show(value: Any) -> str:
+    """Write a plain value as TOML does."""
+    if value is None:
+        return "unset"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list):
+        return "[" + ", ".join(_show(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
+
+
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        pairs = value.items()
+    elif _is_list_of_tables(value):
+        pairs = ((item.get("name", index), item) for index, item in enumerate(value))
+    else:
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for key, inner in pairs:
+        flat |= _flatten(inner, f"{path}.{key}" if path else str(key))
+    return flat

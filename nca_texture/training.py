@@ -1,0 +1,432 @@
+"""The only training loop: it yields reports, prints nothing, writes nothing and knows no paths.
+
+Everything random in an iteration is a function of (run seed, iteration), so a run that goes on
+from a snapshot is the run that was never stopped.
+"""
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from nca_texture.automaton import CellularAutomaton, Init
+from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.total import TotalLoss
+from nca_texture.noise import generator, stream
+from nca_texture.pool import Pool
+
+Gradients = Literal["equalise", "clip", "none"]
+Schedule = Literal["cosine", "steps", "constant"]
+
+# Streams of a run's chance, apart from those of noise.py.
+_FIRE, _RESEED, _POOL, _JUDGE, _REDRAW = 11, 12, 13, 14, 15
+
+_CHECK_EVERY = 10  # iterations between looks at the losses: each look waits for the device
+_SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go back to
+_EXPLODED = 30.0  # a loss this many times its first values has exploded
+_ASLEEP = 1e-12  # a gradient below this moves nothing
+_MOST_RETRIES = 3
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says what to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPlan:
+    """How long and how hard to train. Counts are iterations unless they say otherwise."""
+
+    iterations: int = 900
+    batch_size: int = 2
+    pool_size: int = 64
+    width: int = 80  # cells
+    height: int = 80  # cells
+    steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
+    reseed_every: int = 8  # one sample of a batch starts anew every so often
+    learning_rate: float = 2e-3
+    schedule: Schedule = "cosine"  # to a hundredth; "steps" multiplies by decay at milestones
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.3
+    warmup: int = 0
+    gradients: Gradients = "equalise"  # each parameter tensor's gradient to norm 1
+    clip_norm: float = 1.0  # of all gradients together, with gradients = "clip"
+    unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
+    judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
+    judge_steps: int = 1000  # of that roll-out
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "pool_size", "width", "height", "reseed_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
+        for name, known in (("gradients", get_args(Gradients)), ("schedule", get_args(Schedule))):
+            if getattr(self, name) not in known:
+                value = getattr(self, name)
+                raise ValueError(f"training.{name} is {value!r}; choose from {', '.join(known)}")
+        if self.batch_size > self.pool_size:
+            raise ValueError(
+                f"training.batch_size {self.batch_size} exceeds training.pool_size "
+                f"{self.pool_size}; a batch is drawn from the pool without repetition"
+            )
+        if len(self.steps) != 2 or not 1 <= self.steps[0] <= self.steps[1]:
+            raise ValueError(f"training.steps is {list(self.steps)}; give [least, most], 1 or more")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(f"training.learning_rate is {self.learning_rate}; give more than 0")
+        for name in ("judge_every", "judge_steps", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Cells (height, width) of a training grid."""
+        return self.height, self.width
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """Learning rate of an iteration, a function of the plan alone."""
+        rate = self.learning_rate * min(1.0, (iteration + 1) / (self.warmup + 1))
+        if self.schedule == "steps":
+            return rate * self.decay ** sum(iteration >= at for at in self.milestones)
+        if self.schedule == "cosine":
+            done = iteration / self.iterations
+            return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        return rate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a rule does in a long roll-out from the seed."""
+
+    score: float  # mean loss over the marks; infinite when the roll-out was
+    marks: tuple[int, ...]  # steps at which it was scored
+    losses: tuple[float, ...]
+    picture: Tensor  # [3 or 4, h, w] at the last mark
+
+    @property
+    def best_steps(self) -> int:
+        """The mark with the lowest loss: how long to grow a picture by default."""
+        return self.marks[min(range(len(self.marks)), key=self.losses.__getitem__)]
+
+
+@dataclass
+class Snapshot:
+    """All that a run is, after ``iteration`` iterations: enough to go on to the same bits."""
+
+    iteration: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    pool: Tensor
+    learning_rate_scale: float = 1.0
+    retries: int = 0
+    redraws: int = 0
+    first_loss: float | None = None
+    best_weights: dict[str, Tensor] | None = None
+    best_score: float = math.inf
+    best_iteration: int = 0
+    best_steps: int = 0
+    best_marks: list[list[float]] = field(default_factory=list)  # [steps, loss] at each mark
+
+
+@dataclass(frozen=True)
+class Report:
+    """One iteration. Losses stay on the device until they are asked for."""
+
+    iteration: int  # counted from 1
+    iterations: int
+    losses: dict[str, Tensor]  # mean over the batch: "total" and the terms, unweighted
+    image: Tensor  # [B, 3 or 4, h, w]
+    steps: int
+    learning_rate: float
+    events: tuple[str, ...]  # sentences about what went wrong and was mended
+    verdict: Verdict | None  # of the long roll-out, in the iterations that have one
+    is_best: bool  # the weights are the best so far
+    _run: "_Run"
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the batch; waits for the device."""
+        return self.losses["total"].item()
+
+    def snapshot(self) -> Snapshot:
+        """Copy all that is needed to go on from here."""
+        return self._run.snapshot()
+
+
+def train(
+    automaton: CellularAutomaton,
+    loss: Loss,
+    plan: TrainPlan,
+    *,
+    resume: Snapshot | None = None,
+    kernel: str = "auto",
+    init: Init = "uniform",
+) -> Iterator[Report]:
+    """Train ``automaton`` in place and yield a report after every iteration.
+
+    At the end the automaton has the best weights that a long roll-out found, or the last when
+    ``plan.judge_every`` is 0. ``init`` is how weights are drawn again when a start was dead.
+    Raises ``TrainingError`` when the run diverges or stays dead after three attempts; a run that
+    goes back to its last good state goes back to a snapshot at most 50 iterations old, after a
+    resume at most to where it was resumed.
+    """
+    run = _Run(automaton, loss, plan, kernel, init)
+    if resume is not None:
+        run.restore(resume)
+    yield from run.iterate()
+
+
+def calibrate(automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, seconds: float) -> int:
+    """Turn a budget of ``seconds`` into a number of iterations, by running a few on a copy."""
+    mean = sum(plan.steps) // 2
+    trial = copy.copy(plan)
+    object.__setattr__(trial, "steps", (mean, mean))
+    object.__setattr__(trial, "judge_every", 0)
+    twin = copy.deepcopy(automaton)
+    times: list[float] = []
+    before = time.perf_counter()
+    for report in train(twin, loss, trial):
+        report.loss  # noqa: B018 - waits for the device
+        now = time.perf_counter()
+        times.append(now - before)
+        before = now
+        if len(times) >= 4 and (sum(times) > min(10.0, 0.05 * seconds) or len(times) == 25):
+            break
+    each = statistics.median(times[1:])
+    if plan.judge_every:
+        before = time.perf_counter()
+        judge(twin, loss, plan)
+        each += (time.perf_counter() - before) / plan.judge_every
+    return max(1, int(seconds / each))
+
+
+def judge(
+    automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
+) -> Verdict:
+    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
+    most = plan.steps[1]
+    marks = sorted({most, 2 * most, max(plan.judge_steps, most)})
+    seed = stream(plan.seed, _JUDGE)
+    losses, done = [], 0
+    with torch.no_grad():
+        state = automaton.seed(plan.batch_size, plan.size, seed=seed)
+        for mark in marks:
+            state = automaton.grow(state, mark - done, seed=seed, start=done, kernel=kernel)
+            done = mark
+            image = automaton.to_image(state, clip=False)
+            value = loss(Grown(image, state, steps=done), generator(seed, 0)).mean().item()
+            losses.append(value if math.isfinite(value) else math.inf)
+    score = sum(losses) / len(losses)
+    picture = automaton.to_image(state)[0]
+    return Verdict(score, tuple(marks), tuple(losses), picture)
+
+
+def equalise_gradients(module: nn.Module) -> None:
+    """Give every parameter tensor a gradient of norm one, so that long growth cannot explode."""
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= parameter.grad.norm() + 1e-8
+
+
+class _Run:
+    """One training run: what changes from iteration to iteration."""
+
+    def __init__(
+        self,
+        automaton: CellularAutomaton,
+        loss: Loss,
+        plan: TrainPlan,
+        kernel: str,
+        init: Init,
+    ) -> None:
+        automaton.grid.check_size(plan.size)
+        self.automaton = automaton
+        self.loss = loss
+        self.plan = plan
+        self.kernel = kernel
+        self.init: Init = init
+        self.now = Snapshot(0, {}, {}, torch.empty(0))
+        self._begin()
+        self.good = self.snapshot()
+        self.recent: list[tuple[Tensor, Tensor]] = []  # (loss, gradient norm) since the last look
+
+    def _begin(self) -> None:
+        """Fill the pool with seeds and start the optimiser afresh."""
+        plan = self.plan
+        seed = stream(plan.seed, _POOL, self.now.redraws)
+        self.pool = Pool(self.automaton.seed(plan.pool_size, plan.size, seed=seed))
+        self.optimizer = torch.optim.Adam(self.automaton.parameters(), plan.learning_rate)
+
+    def iterate(self) -> Iterator[Report]:
+        while self.now.iteration < self.plan.iterations:
+            report = self._iteration()
+            yield report
+        if self.now.best_weights is not None:
+            self.automaton.load_state_dict(self.now.best_weights)
+
+    def _iteration(self) -> Report:
+        plan, iteration = self.plan, self.now.iteration
+        chance = generator(plan.seed, iteration)
+        loan = self.pool.take(plan.batch_size, chance)
+        state = loan.states
+        if iteration % plan.reseed_every == 0:
+            seed = stream(plan.seed, _RESEED, iteration)
+            state[:1] = self.automaton.seed(1, plan.size, seed=seed)
+        steps = int(torch.randint(plan.steps[0], plan.steps[1] + 1, (), generator=chance))
+        seeds = [
+            stream(plan.seed, _FIRE, iteration * plan.batch_size + sample)
+            for sample in range(plan.batch_size)
+        ]
+        state = self._grow(state, steps, seeds)
+        image = self.automaton.to_image(state, clip=False)
+        grown = Grown(image, state, steps=steps)
+        if isinstance(self.loss, TotalLoss):
+            terms = self.loss.terms(grown, chance)
+            values = self.loss.combine(terms)
+        else:
+            terms, values = {}, self.loss(grown, chance)
+        total = values.mean()
+
+        rate = plan.learning_rate_at(iteration) * self.now.learning_rate_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        total.backward()
+        norm = self._treat_gradients()
+        self.optimizer.step()
+        self.pool.put(loan, state)
+
+        losses = {name: value.detach().mean() for name, value in terms.items()}
+        losses["total"] = total.detach()
+        self.recent.append((losses["total"], norm))
+        self.now.iteration += 1
+        events = self._look() if self._is_time(_CHECK_EVERY) else ()
+        verdict, is_best = None, False
+        if plan.judge_every and not events and self._is_time(plan.judge_every):
+            verdict, is_best = self._judge()
+        return Report(
+            iteration=self.now.iteration,
+            iterations=plan.iterations,
+            losses=losses,
+            image=image.detach().clamp(0, 1),
+            steps=steps,
+            learning_rate=rate,
+            events=events,
+            verdict=verdict,
+            is_best=is_best,
+            _run=self,
+        )
+
+    def _grow(self, state: Tensor, steps: int, seeds: list[int]) -> Tensor:
+        if not self.plan.unit_state_gradients:
+            return self.automaton.grow(state, steps, seed=seeds, kernel=self.kernel)
+        for step in range(steps):
+            state = self.automaton.grow(state, 1, seed=seeds, start=step, kernel=self.kernel)
+            state.register_hook(
+                lambda gradient: nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
+            )
+        return state
+
+    def _treat_gradients(self) -> Tensor:
+        """Equalise or clip; return the norm that all gradients had together."""
+        found = [p.grad for p in self.automaton.parameters() if p.grad is not None]
+        norm = torch.stack([gradient.norm() for gradient in found]).norm()
+        if self.plan.gradients == "equalise":
+            equalise_gradients(self.automaton)
+        elif self.plan.gradients == "clip":
+            for gradient in found:
+                gradient *= (self.plan.clip_norm / (norm + 1e-8)).clamp(max=1.0)
+        return norm
+
+    def _is_time(self, every: int) -> bool:
+        return self.now.iteration % every == 0 or self.now.iteration == self.plan.iterations
+
+    def _look(self) -> tuple[str, ...]:
+        """Read the losses since the last look; mend what went wrong and say so."""
+        losses, norms = torch.stack([torch.stack(pair) for pair in self.recent]).T.tolist()
+        self.recent = []
+        if self.now.first_loss is None and all(map(math.isfinite, losses)):
+            self.now.first_loss = statistics.median(map(abs, losses))
+        ceiling = _EXPLODED * max(self.now.first_loss or 0.0, 1e-3)
+        bad = [x for x in losses if not math.isfinite(x) or abs(x) > ceiling]
+        if bad or not all(math.isfinite(norm) for norm in norms):
+            return (self._go_back(bad[0] if bad else math.nan),)
+        asleep = max(norms) < _ASLEEP
+        if self.automaton.living:
+            asleep = asleep or bool((self.pool.states[:, 3] < 0.1).all())
+        if asleep:
+            return (self._wake(),)
+        if self._is_time(_SNAPSHOT_EVERY):
+            self.good = self.snapshot()
+        return ()
+
+    def _go_back(self, value: float) -> str:
+        what = "is not a number" if math.isnan(value) else f"exploded to {value:.3g}"
+        at, retries = self.now.iteration, self.now.retries + 1
+        scale = self.now.learning_rate_scale * 0.5
+        if retries > _MOST_RETRIES:
+            raise TrainingError(
+                f"the loss {what} at iteration {at} for the {retries}th time; "
+                "use a lower training.learning_rate, fewer training.steps, "
+                "or training.gradients='equalise'"
+            )
+        self.restore(self.good)
+        self.now.retries, self.now.learning_rate_scale = retries, scale
+        self.good = self.snapshot()
+        return (
+            f"the loss {what} at iteration {at}: went back to iteration {self.now.iteration} "
+            f"with {scale:g} times the learning rate"
+        )
+
+    def _wake(self) -> str:
+        self.now.redraws += 1
+        if self.now.redraws > _MOST_RETRIES:
+            raise TrainingError(
+                "the rule never woke up: nothing it does changes the loss after three new draws "
+                "of its weights; use another seed, automaton.seed_kind or automaton.init"
+            )
+        draw = stream(self.plan.seed, _REDRAW, self.now.redraws)
+        self.automaton.draw_weights(self.init, draw)
+        self._begin()
+        self.now.first_loss = None
+        self.good = self.snapshot()
+        return f"the rule was dead at iteration {self.now.iteration}: drew new weights"
+
+    def _judge(self) -> tuple[Verdict, bool]:
+        verdict = judge(self.automaton, self.loss, self.plan, self.kernel)
+        is_best = verdict.score < self.now.best_score
+        if is_best:
+            self.now.best_score = verdict.score
+            self.now.best_weights = _copy(self.automaton.state_dict())
+            self.now.best_iteration = self.now.iteration
+            self.now.best_steps = verdict.best_steps
+            self.now.best_marks = [
+                [float(steps), value]
+                for steps, value in zip(verdict.marks, verdict.losses, strict=True)
+            ]
+        return verdict, is_best
+
+    def snapshot(self) -> Snapshot:
+        """Copy the run, so that it can go on from here."""
+        taken = copy.copy(self.now)
+        taken.weights = _copy(self.automaton.state_dict())
+        taken.optimizer = copy.deepcopy(self.optimizer.state_dict())
+        taken.pool = self.pool.states.clone()
+        return taken
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become the run that ``snapshot`` was taken of."""
+        self.now = copy.copy(snapshot)
+        self.automaton.load_state_dict(snapshot.weights)
+        self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
+        self.pool = Pool(snapshot.pool.to(self.automaton.weight_in.device))
+        self.recent = []
+        self.good = snapshot
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}
