@@ -213,6 +213,11 @@ class CellularAutomaton(nn.Module):
         _, run = kernels.choose(kernel, rule, state)
         return run(rule, state, steps, sample_seeds(seed, len(state)), start, World(origin, extent))
 
+    def kernel_for(self, state: Tensor, kernel: str = "auto") -> str:
+        """Name the kernel that ``grow`` would take for ``state`` [B, C, H, W]."""
+        rule = self._rule(state, (state.shape[2], state.shape[3]), None, 1.0, 1.0, 0.0)
+        return kernels.choose(kernel, rule, state)[0]
+
     def perceive(self, state: Tensor, angle: float | Tensor = 0.0) -> Tensor:
         """Show what the cells of ``state`` [B, C, H, W] see: [B, C*F, H, W]."""
         extent = (state.shape[2], state.shape[3])

@@ -10,7 +10,7 @@ from nca_texture.training import TrainPlan
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe without its target, one line on what it is for, and how it departs from its source."""
+    """A recipe without its target, what it is for, and how it departs from its source."""
 
     recipe: Recipe
     summary: str
@@ -153,9 +153,7 @@ def _munca(parameters: int, channels: int) -> Recipe:
 
 _NOISE = Recipe(
     preset="noise-nca",
-    automaton=AutomatonPlan(
-        fire_rate=1.0, seed_kind="noise", seed_amount=0.1, init="xavier"
-    ),
+    automaton=AutomatonPlan(fire_rate=1.0, seed_kind="noise", seed_amount=0.1, init="xavier"),
     losses=(
         _loss("emd", features="vgg16", samples=1024),
         _loss("overflow", 10.0, limit=1.0, power=1, reduce="sum"),
@@ -217,3 +215,19 @@ PRESETS: dict[str, Preset] = {
         published=True,
     ),
 }
+
+
+def auto_loss(preset: str, features: str | None = None) -> tuple[LossPlan, str]:
+    """Choose the best loss that is at hand without waiting for a network, and say why.
+
+    ``draft`` keeps to the patch loss, which needs no network; others take sliced transport on VGG
+    when its weights are on this machine already.
+    """
+    from nca_texture.losses.features import have_weights
+
+    candidates = (features,) if features else ("vgg16", "vgg19")
+    for network in candidates:
+        if preset != "draft" and (features or have_weights(network)):
+            why = f"sliced, through {network}, whose weights are here"
+            return _loss("sliced", features=network), why
+    return _loss("patch"), "patch, which needs no pretrained network"

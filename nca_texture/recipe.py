@@ -53,7 +53,7 @@ class AutomatonPlan:
     beyond: Edge = "reflect"  # what lies beyond the others
     fire_rate: float = 0.5
     living: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     output_bias: bool = False
     seed_kind: SeedKind = "zero"
     seed_amount: float = 1.0
@@ -74,9 +74,8 @@ class AutomatonPlan:
 
     def grid(self) -> Grid:
         """Return the grid that ``layout``, ``edge`` and ``beyond`` describe."""
-        y, x = ("torus" if axis in self.edge else self.beyond for axis in "yx")
-        if self.edge == "none":
-            y = x = self.beyond
+        y: Edge = "torus" if "y" in self.edge else self.beyond
+        x: Edge = "torus" if "x" in self.edge else self.beyond
         return Grid(self.layout, (y, x))
 
 
@@ -95,10 +94,10 @@ class Recipe:
 
     preset: str = "draft"
     task: Task = "texture"
-    target: TargetPlan = TargetPlan()
-    automaton: AutomatonPlan = AutomatonPlan()
+    target: TargetPlan = field(default_factory=TargetPlan)
+    automaton: AutomatonPlan = field(default_factory=AutomatonPlan)
     losses: tuple[LossPlan, ...] = ()
-    training: TrainPlan = TrainPlan()
+    training: TrainPlan = field(default_factory=TrainPlan)
 
     def build_automaton(self) -> CellularAutomaton:
         """Make the untrained automaton; its first weights come from the run's seed."""
@@ -204,7 +203,9 @@ def _tree(kind: Any, given: Any, base: Any, where: str) -> Any:
     if not isinstance(given, Mapping):
         raise ValueError(f"{where or 'the recipe'} is {given!r}; expected a table of settings")
     hints = typing.get_type_hints(kind)
-    values = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(kind)}
+    values = (
+        {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(kind)}
+    )
     for key, value in given.items():
         path = f"{where}.{key}" if where else key
         if key not in hints:
@@ -295,7 +296,7 @@ def _show(value: Any) -> str:
 
 
 def _flatten(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         pairs = value.items()
     elif _is_list_of_tables(value):
         pairs = ((item.get("name", index), item) for index, item in enumerate(value))

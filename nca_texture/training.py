@@ -29,7 +29,7 @@ _FIRE, _RESEED, _POOL, _JUDGE, _REDRAW = 11, 12, 13, 14, 15
 
 _CHECK_EVERY = 10  # iterations between looks at the losses: each look waits for the device
 _SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go back to
-_EXPLODED = 30.0  # a loss this many times its first values has exploded
+_EXPLODED = 1e3  # a loss this many times its first values has exploded; spikes are less
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
 

@@ -1,0 +1,180 @@
+"""What all commands share: options, sentences on stderr, exit codes."""
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from nca_texture.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    import torch
+
+FAILED, USAGE, MISSING, CHECK_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model file, or the directory of a run.")
+]
+Seed = Annotated[
+    str | None, typer.Option("--seed", metavar="INT|TEXT", help="What chance is drawn from.")
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="NCA_TEXTURE_DEVICE",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+    ),
+]
+Kernel = Annotated[str, typer.Option("--kernel", metavar="NAME", help="auto or reference.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error came from.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def sentences(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn every failure of ``command`` into one sentence on stderr and its exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except KeyboardInterrupt:
+            fail("interrupted; nothing that existed was changed")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if kwargs.get("verbose"):
+                traceback.print_exc()
+            sentence, code = _explain(error)
+            fail(sentence)
+            raise typer.Exit(code) from None
+
+    return run
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return text, FAILED
+    if isinstance(error, MissingError):
+        return text, MISSING
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or text}", FAILED
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
+        return "there is not enough memory; use a smaller --size or training.width", FAILED
+    if isinstance(error, ValueError):
+        return text, USAGE
+    if type(error).__name__ == "TrainingError":
+        return text, FAILED
+    kind = type(error).__name__
+    return f"{kind}: {text}; this is a bug: run again with -v and report what it shows", FAILED
+
+
+def fail(sentence: str) -> None:
+    """Say on stderr what went wrong."""
+    typer.secho("error: ", fg="red", nl=False, err=True)
+    typer.echo(sentence, err=True)
+
+
+def talk(sentence: str, quiet: bool = False) -> None:
+    """Say something on stderr."""
+    if not quiet:
+        typer.echo(sentence, err=True)
+
+
+def answer(result: Any) -> None:
+    """Print a result as JSON on stdout."""
+    sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def pick_device(name: str) -> "torch.device":
+    """Return the device called ``name``; ``auto`` takes CUDA, then MPS, then the CPU."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"no device is called {name!r}; choose from auto, cpu, cuda, mps"
+        ) from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"no device is called {name!r}; choose from auto, cpu, cuda, mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(
+            f"there is no {name} here: torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise MissingError("there is no mps here: it needs a Mac with Metal; use --device cpu")
+    return device
+
+
+def parse_seed(text: str | None, default: int = 0) -> int:
+    """Turn the text of --seed, a number or any words, into a seed of 32 bits."""
+    from nca_texture.noise import seed_number
+
+    if text is None:
+        return default
+    try:
+        return seed_number(int(text))
+    except ValueError:
+        return seed_number(text)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Turn ``4096`` or ``4096x1024`` (WIDTHxHEIGHT) into (height, width)."""
+    width, _, height = text.lower().partition("x")
+    try:
+        size = int(height or width), int(width)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no size; give 1024, or WIDTHxHEIGHT such as 4096x1024"
+        ) from None
+    if min(size) < 1:
+        raise ValueError(f"{text!r} is no size; give at least 1x1")
+    return size
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raise ``InputError`` when ``needed`` bytes are more than the machine has to give."""
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{what} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are "
+            "free; give a smaller --size"
+        )
+
+
+def free_memory() -> int | None:
+    """Count the bytes that programs can still have; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -1,0 +1,496 @@
+"""``nca-texture train``: from one image to a model."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nca_texture.cli import common
+
+if TYPE_CHECKING:
+    from nca_texture.automaton import CellularAutomaton
+    from nca_texture.losses.base import Loss
+    from nca_texture.recipe import Recipe
+    from nca_texture.runs import RunDirectory
+    from nca_texture.targets import Exemplar
+    from nca_texture.training import Snapshot
+
+_PRESETS = (
+    "draft, balanced, best, or a published recipe: distill-2021, distill-2021-gram, "
+    "distill-2021-inception, munca-68, munca-150, munca-264, munca-588, noise-nca."
+)
+_FROM_PRESET = "the preset's"
+
+
+@common.sentences
+def train(
+    image: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IMAGE",
+            help="A picture, a folder of pictures of one texture, sample:NAME or skimage:NAME.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Directory of the run.",
+            show_default="runs/<name>",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help=_PRESETS, show_default="draft")
+    ] = None,
+    task: Annotated[str, typer.Option(metavar="TASK", help="auto or texture.")] = "auto",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="auto, patch, sliced, gram, emd, pixel, activation or package.module:Class.",
+            show_default=_FROM_PRESET,
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="vgg16, vgg19, inception_v3, googlenet or squeezenet1_1.",
+            show_default=_FROM_PRESET,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights of that network (safetensors, torchvision's keys)."
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="LAYOUT", help="square or hex cells.", show_default=_FROM_PRESET),
+    ] = None,
+    edge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXES", help="Axes to tile on: xy, x, y or none.", show_default=_FROM_PRESET
+        ),
+    ] = None,
+    beyond: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What lies beyond an axis that does not wrap: zero, reflect, replicate.",
+            show_default=_FROM_PRESET,
+        ),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(metavar="WxH+X+Y", help="The part of the picture to learn, in pixels."),
+    ] = None,
+    exemplar_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="CELLS", help="Cells of the picture's longer side.", show_default="128"
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="How many to train for.", show_default=_FROM_PRESET)
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="10m",
+            help="How long to train, as 90s, 10m or 2h, instead of --iterations.",
+        ),
+    ] = None,
+    parent: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Start from a model's rule and shape."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Go on with the run in DIR; IMAGE is not needed."),
+    ] = None,
+    seed: common.Seed = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings over the preset.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting, as training.learning_rate=1e-3; repeat it.",
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the resolved recipe as TOML, and stop.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
+    ] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time between checkpoints, at least.")
+    ] = 60.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
+    ] = False,
+    device: common.Device = "auto",
+    kernel: common.Kernel = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = False,
+) -> None:
+    """Learn a texture from an image and save it as a model of some kilobytes."""
+    from nca_texture.runs import CHECKPOINT, RunDirectory
+    from nca_texture.store import load_checkpoint, load_model
+    from nca_texture.training import calibrate
+
+    where = common.pick_device(device)
+    snapshot, path = None, None
+    if resume is not None:
+        given = [image, preset, loss, features, layout, edge, beyond, crop, exemplar_size]
+        given += [iterations, budget, parent, seed, config, output, *(settings or [])]
+        if any(value is not None for value in given):
+            raise ValueError(
+                "a run is resumed as it was begun: give --resume DIR and no other setting"
+            )
+        path = resume if resume.is_dir() else resume.parent
+        snapshot, recipe, exemplar = load_checkpoint(path / CHECKPOINT)
+        if snapshot.iteration >= recipe.training.iterations:
+            raise ValueError(
+                f"the run in {path} is complete: {snapshot.iteration} iterations; "
+                "train on with --from"
+            )
+        common.talk(f"going on with {path} at iteration {snapshot.iteration}", quiet)
+    else:
+        recipe = _resolve(image, preset, config, parent, quiet)
+        flags = {
+            "automaton.layout": layout,
+            "automaton.edge": edge,
+            "automaton.beyond": beyond,
+            "target.crop": crop,
+            "target.exemplar_size": exemplar_size,
+            "training.iterations": iterations,
+            "training.seed": None if seed is None else common.parse_seed(seed),
+        }
+        recipe = _with_flags(recipe, flags)
+        recipe = _with_loss(recipe, loss, features, weights, preset, quiet)
+        recipe = _with_settings(recipe, settings or [])
+        _tell_departures(recipe, quiet)
+        if print_config:
+            from nca_texture.recipe import to_toml
+
+            typer.echo(to_toml(recipe), nl=False)
+            return
+        exemplar = _read(recipe, task, quiet)
+        path = _place(output, exemplar.name, force, quiet)
+
+    automaton = recipe.build_automaton().to(where)
+    if parent is not None:
+        elder, _, _ = load_model(parent)
+        automaton.load_state_dict(elder.state_dict())
+    measure = recipe.build_loss(exemplar, None if weights is None else str(weights)).to(where)
+    if budget is not None:
+        if iterations is not None:
+            raise ValueError("give --iterations or --time, not both")
+        count = calibrate(automaton, measure, recipe.training, _seconds(budget))
+        recipe = _rescaled(recipe, count)
+        common.talk(f"{budget} are {count} iterations here", quiet)
+    plan = recipe.training
+    chosen = automaton.kernel_for(automaton.seed(1, plan.size), kernel)
+    common.talk(
+        f"{automaton.num_parameters} parameters, {plan.width}x{plan.height} cells, "
+        f"{plan.iterations} iterations on {where} ({chosen} kernel) -> {path}",
+        quiet,
+    )
+    if dry_run:
+        return
+    with RunDirectory(path, recipe, exemplar, checkpoint_every) as run:
+        _train(run, automaton, measure, snapshot, kernel, tensorboard, quiet)
+    model = path / "model.safetensors"
+    if json:
+        common.answer({"directory": str(path), "model": str(model), "iterations": plan.iterations})
+    wrote = f"wrote {model} ({model.stat().st_size / 1000:.0f} kB)"
+    following = f"nca-texture tile {path} -o {path.name}.png --size 1024"
+    common.talk(f"{wrote}; next: {following}", quiet)
+
+
+def _train(
+    run: "RunDirectory",
+    automaton: "CellularAutomaton",
+    measure: "Loss",
+    snapshot: "Snapshot | None",
+    kernel: str,
+    tensorboard: bool,
+    quiet: bool,
+) -> None:
+    """Run the loop: show, record, save; stop in good order when asked to."""
+    from nca_texture.cli.console import TrainingView
+    from nca_texture.training import train
+
+    recipe = run.recipe
+    start = 0 if snapshot is None else snapshot.iteration
+    board = _board(run.path) if tensorboard else None
+    init = recipe.automaton.init
+    reports = train(automaton, measure, recipe.training, resume=snapshot, kernel=kernel, init=init)
+    report = None
+    with _stops() as asked, TrainingView(recipe.training.iterations, start, quiet) as view:
+        for report in reports:
+            run.record(report, automaton)
+            view.show(report)
+            if board is not None:
+                _to_board(board, report)
+            if asked:
+                break
+        if report is not None:
+            run.save(report.snapshot(), automaton)
+    if board is not None:
+        board.close()
+    if asked and report is not None and report.iteration < recipe.training.iterations:
+        common.talk(
+            f"stopped at iteration {report.iteration} and saved; "
+            f"go on with: nca-texture train --resume {run.path}"
+        )
+        raise typer.Exit(common.INTERRUPTED if asked[0] == signal.SIGINT else common.TERMINATED)
+
+
+@contextmanager
+def _stops() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _resolve(
+    image: str | None, preset: str | None, config: Path | None, parent: Path | None, quiet: bool
+) -> "Recipe":
+    """Lay preset, parent, file and image over each other."""
+    from nca_texture.errors import InputError
+    from nca_texture.presets import PRESETS
+    from nca_texture.recipe import from_toml
+    from nca_texture.store import load_model
+    from nca_texture.targets.base import check_name
+
+    text = ""
+    if config is not None:
+        try:
+            text = config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as reason:
+            why = getattr(reason, "strerror", None) or "it is not UTF-8 text"
+            raise InputError(f"cannot read {config}: {why}") from reason
+    if preset is None:
+        preset = _preset_of(text) or "draft"
+    check_name(preset, PRESETS, "preset")
+    recipe = PRESETS[preset].recipe
+    if parent is not None:
+        _, elder, _ = load_model(parent)
+        recipe = replace(recipe, automaton=elder.automaton)
+    if text:
+        try:
+            recipe = from_toml(text, recipe)
+        except ValueError as reason:
+            raise ValueError(f"{config}: {reason}") from reason
+    if image is not None:
+        recipe = replace(recipe, target=replace(recipe.target, source=image))
+    needs = any(plan.name != "activation" for plan in recipe.losses[:1])
+    if not recipe.target.source and needs:
+        raise ValueError("which image? give a picture: nca-texture train zebra.jpg")
+    return recipe
+
+
+def _preset_of(text: str) -> str | None:
+    """Find the preset that a configuration file builds on."""
+    import tomllib
+
+    try:
+        found = tomllib.loads(text).get("preset")
+    except tomllib.TOMLDecodeError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _with_flags(recipe: "Recipe", flags: dict[str, Any]) -> "Recipe":
+    from nca_texture.recipe import Recipe, from_dict
+
+    for key, value in flags.items():
+        if value is not None:
+            section, name = key.split(".")
+            recipe = from_dict(Recipe, {section: {name: value}}, recipe)
+    return recipe
+
+
+def _with_settings(recipe: "Recipe", settings: list[str]) -> "Recipe":
+    from nca_texture.recipe import with_settings
+
+    return with_settings(recipe, settings)
+
+
+def _with_loss(
+    recipe: "Recipe",
+    loss: str | None,
+    features: str | None,
+    weights: Path | None,
+    preset: str | None,
+    quiet: bool,
+) -> "Recipe":
+    """Replace the first loss by the one asked for, or by what ``auto`` finds at hand."""
+    from nca_texture.losses import pick_loss_class
+    from nca_texture.presets import auto_loss
+    from nca_texture.recipe import LossPlan
+
+    if not recipe.losses:
+        return recipe
+    first = recipe.losses[0]
+    if loss == "auto":
+        first, why = auto_loss(recipe.preset, None if weights is None else features)
+        common.talk(f"loss: {why}", quiet)
+    elif loss is not None and loss != first.name:
+        pick_loss_class(loss)
+        first = LossPlan(name=loss)
+        if loss in ("sliced", "gram", "emd", "activation"):
+            first = replace(first, options={"features": features or _network_at_hand()})
+    if features is not None:
+        if "features" not in first.options and loss is None:
+            first = LossPlan(name="sliced")
+        first = replace(first, options=first.options | {"features": features})
+    return replace(recipe, losses=(first, *recipe.losses[1:]))
+
+
+def _network_at_hand() -> str:
+    """Choose VGG19 where only its weights are on this machine, else VGG16, as published."""
+    from nca_texture.losses.features import have_weights
+
+    return "vgg19" if have_weights("vgg19") and not have_weights("vgg16") else "vgg16"
+
+
+def _tell_departures(recipe: "Recipe", quiet: bool) -> None:
+    """Print where a published recipe is not followed."""
+    from nca_texture.presets import PRESETS
+    from nca_texture.recipe import differences
+
+    source = PRESETS.get(recipe.preset)
+    if source is None or not source.published:
+        return
+    plain = replace(source.recipe, target=recipe.target)
+    plain = replace(plain, training=replace(plain.training, seed=recipe.training.seed))
+    for departure in (*source.departures, *differences(recipe, plain)):
+        common.talk(f"{recipe.preset} departs from its source: {departure}", quiet)
+
+
+def _read(recipe: "Recipe", task: str, quiet: bool) -> "Exemplar":
+    """Read the picture to learn and say what became of it."""
+    from nca_texture.targets import read_target
+
+    if task not in ("auto", "texture"):
+        raise ValueError(f"task is {task!r}; choose from auto, texture")
+    target = recipe.target
+    if not target.source:
+        return _nothing(recipe)
+    exemplar = read_target(target.source, crop=target.crop, exemplar_size=target.exemplar_size)
+    common.talk(exemplar.describe(), quiet)
+    for note in exemplar.notes:
+        common.talk(f"  {note}", quiet)
+    if exemplar.image.shape[1] == 4:
+        if task == "auto":
+            raise ValueError(
+                f"{exemplar.label or exemplar.source} has transparent parts: this version learns "
+                "textures, not shapes; give --task texture to learn it over white"
+            )
+        colours, alpha = exemplar.image[:, :3], exemplar.image[:, 3:]
+        exemplar = replace(exemplar, image=colours * alpha + 1 - alpha)
+        common.talk("  transparent parts are laid over white", quiet)
+    return exemplar
+
+
+def _nothing(recipe: "Recipe") -> "Exemplar":
+    """Stand in for a picture where the loss needs none."""
+    import torch
+
+    from nca_texture.targets import Exemplar
+
+    height, width = recipe.training.size
+    grey = torch.full((1, 3, height, width), 0.5)
+    channel = recipe.losses[0].options.get("channel", 0)
+    return Exemplar(grey, f"channel-{channel}", "", "", (height, width), 1.0, label="no picture")
+
+
+def _place(output: Path | None, stem: str, force: bool, quiet: bool) -> Path:
+    """Choose the directory of a new run; never one that has something in it."""
+    from nca_texture.errors import InputError
+    from nca_texture.runs import free_directory
+
+    if output is None:
+        path = free_directory(stem)
+        if path.name != stem:
+            common.talk(f"{path.with_name(stem)} exists: this run goes to {path}", quiet)
+        return path
+    if output.is_file():
+        raise InputError(f"{output} is a file; give a directory with -o")
+    if output.is_dir() and any(output.iterdir()) and not force:
+        raise InputError(
+            f"{output} is not empty; give another directory with -o, go on with --resume {output}, "
+            "or replace the run with --force"
+        )
+    return output
+
+
+def _seconds(text: str) -> float:
+    """Turn 90s, 10m, 1.5h or 90 into seconds."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e8:
+        raise ValueError(f"{text!r} is no time; give 90s, 10m or 2h")
+    return seconds
+
+
+def _rescaled(recipe: "Recipe", iterations: int) -> "Recipe":
+    """Give the recipe another number of iterations; its schedule keeps its proportions."""
+    plan = recipe.training
+    milestones = tuple(at * iterations // plan.iterations for at in plan.milestones)
+    return replace(recipe, training=replace(plan, iterations=iterations, milestones=milestones))
+
+
+def _board(path: Path) -> Any:
+    from nca_texture.errors import MissingError
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as reason:
+        raise MissingError(
+            'TensorBoard is not installed; pip install "nca-texture[tensorboard]"'
+        ) from reason
+    return SummaryWriter(path)
+
+
+def _to_board(board: Any, report: Any) -> None:
+    if report.iteration % 10 == 0:
+        for name, value in report.losses.items():
+            board.add_scalar(f"loss/{name}", value.item(), report.iteration)
+        board.add_scalar("learning_rate", report.learning_rate, report.iteration)
+    if report.verdict is not None:
+        board.add_scalar("roll-out", report.verdict.score, report.iteration)
+        board.add_image("roll-out", report.verdict.picture[:3], report.iteration)

@@ -1,0 +1,167 @@
+"""A run directory: what a training leaves on the disk, and when.
+
+model.safetensors        best so far
+checkpoint.safetensors   all that is needed to go on
+recipe.toml              the resolved recipe
+log.jsonl                one object per report
+preview.png              the latest long roll-out
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.errors import InputError
+from nca_texture.files import atomic_write
+from nca_texture.images import write_png
+from nca_texture.recipe import Recipe, to_toml
+from nca_texture.render import straight_alpha
+from nca_texture.store import Origin, save, save_checkpoint, thumbnail
+from nca_texture.targets import Exemplar
+from nca_texture.training import Report, Snapshot, Verdict
+
+MODEL, CHECKPOINT, RECIPE = "model.safetensors", "checkpoint.safetensors", "recipe.toml"
+LOG, PREVIEW, LOCK = "log.jsonl", "preview.png", ".lock"
+
+_LOG_EVERY = 10  # iterations
+_MOST_TIME = 50  # a checkpoint may take one part in so many of the time
+
+
+def free_directory(stem: str, parent: Path = Path("runs")) -> Path:
+    """Find a run directory that is not taken: runs/zebra, runs/zebra-2, ..."""
+    path, number = parent / stem, 2
+    while path.exists():
+        path, number = parent / f"{stem}-{number}", number + 1
+    return path
+
+
+class RunDirectory:
+    """Everything that one training writes. Use it as a context: it locks the directory."""
+
+    def __init__(self, path: Path, recipe: Recipe, exemplar: Exemplar, every: float = 60.0) -> None:
+        """Claim ``path``; checkpoints come ``every`` so many seconds, or more rarely when slow."""
+        self.path = path
+        self.recipe = recipe
+        self.exemplar = exemplar
+        self.every = every
+        self._next = time.monotonic() + every
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "RunDirectory":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK).open("w")
+        except OSError as reason:
+            raise InputError(
+                f"cannot write in {self.path}: {reason.strerror}; choose another place with -o"
+            ) from reason
+        if not _try_lock(self._lock):
+            self._lock.close()
+            raise InputError(f"{self.path} is in use by another run; choose another place with -o")
+        with atomic_write(self.path / RECIPE, force=True) as file:
+            file.write(to_toml(self.recipe).encode())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._lock is not None:
+            self._lock.close()  # which unlocks
+
+    def record(self, report: Report, automaton: CellularAutomaton) -> None:
+        """Log a report, and save when it is time."""
+        if report.verdict or report.events or report.iteration % _LOG_EVERY == 0:
+            self.log(_log_line(report))
+        if report.verdict:
+            self._preview(report.verdict)
+        if time.monotonic() >= self._next:
+            self.save(report.snapshot(), automaton)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Append one object to the log."""
+        try:
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as reason:
+            raise InputError(f"cannot write {self.path / LOG}: {reason.strerror}") from reason
+
+    def save(self, snapshot: Snapshot, automaton: CellularAutomaton) -> None:
+        """Write checkpoint and model."""
+        began = time.monotonic()
+        save_checkpoint(self.path / CHECKPOINT, snapshot, self.recipe, self.exemplar)
+        self.save_model(snapshot, automaton)
+        now = time.monotonic()
+        self._next = now + max(self.every, _MOST_TIME * (now - began))
+
+    def save_model(self, snapshot: Snapshot, automaton: CellularAutomaton) -> None:
+        """Write the best weights so far, or the present ones when none were judged yet."""
+        exemplar, target = self.exemplar, self.recipe.target
+        name = Path(target.source).name or target.source
+        origin = Origin(
+            source=name,
+            sha256=exemplar.sha256,
+            source_note=exemplar.describe(),
+            iterations=snapshot.best_iteration or snapshot.iteration,
+            loss=None if snapshot.best_weights is None else snapshot.best_score,
+            steps=snapshot.best_steps,
+            marks=snapshot.best_marks,
+            thumbnail=thumbnail(self._picture) if self._picture is not None else "",
+        )
+        recipe = replace(self.recipe, target=replace(target, source=name))
+        save(
+            self.path / MODEL,
+            automaton,
+            recipe,
+            origin,
+            weights=snapshot.best_weights or snapshot.weights,
+        )
+
+    _picture: torch.Tensor | None = None
+
+    def _preview(self, verdict: Verdict) -> None:
+        self._picture = verdict.picture
+        picture = verdict.picture.permute(1, 2, 0).float().cpu().numpy()
+        write_png(self.path / PREVIEW, straight_alpha(picture), force=True)
+
+
+def _log_line(report: Report) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "iteration": report.iteration,
+        "losses": {name: value.item() for name, value in report.losses.items()},
+        "steps": report.steps,
+        "learning_rate": report.learning_rate,
+        "time": round(time.time(), 3),
+    }
+    if report.events:
+        line["events"] = list(report.events)
+    if report.verdict:
+        line["verdict"] = {
+            "score": report.verdict.score,
+            "marks": list(report.verdict.marks),
+            "losses": list(report.verdict.losses),
+            "best": report.is_best,
+        }
+    return line
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock ``file`` until it is closed or the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
