@@ -136,9 +136,9 @@ def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> T
     """
     with torch.no_grad():
         plan = sinkhorn_plan(squared_distances(left, right), epsilon, iterations)
-        goal = plan @ right * left.shape[1]
-        spread = (plan.sum(1) * right.square().sum(-1)).sum(1) - goal.square().sum(-1).mean(1)
-    return (left - goal).square().sum(-1).mean(1) + spread
+        rows, columns = plan.sum(2), plan.sum(1)
+    lengths = (rows * left.square().sum(-1)).sum(1) + (columns * right.square().sum(-1)).sum(1)
+    return lengths - 2 * (left * (plan @ right)).sum((1, 2))
 
 
 def sliced_distance(left: Tensor, right: Tensor, directions: Tensor) -> Tensor:
@@ -157,6 +157,13 @@ class PatchLoss(Loss):
     The idea is muNCA's (Mordvintsev and Niklasson, 2021): 5 x 5 patches of sharpened images over a
     pyramid, compared by optimal transport. Here the exemplar keeps every phase of its pyramid, the
     plan is a constant in the gradient, and a grown torus is read as a torus.
+
+    Few patches never lie close to few others, and the cheapest answer to that is a blurred image:
+    transport alone prefers one to the exemplar itself. So two sets X and X' are drawn from what was
+    grown and two from the exemplar, Y and Y', and their distance is
+    (W(X, Y) + W(X', Y') - debias W(X, X')) / 2, as in the minibatch energy distance (Salimans et
+    al., "Improving GANs Using Optimal Transport", 2018). With ``debias`` 1 the blur is gone, but
+    fine noise costs next to nothing; with 0.6 what grows is both crisp and clean.
     """
 
     def __init__(
@@ -166,11 +173,12 @@ class PatchLoss(Loss):
         method: str = "sinkhorn",
         size: int = 5,
         levels: int = 5,
-        samples: int = 384,
-        exemplar_samples: int = 768,
+        samples: int = 512,
+        exemplar_samples: int = 512,
         unsharp: float = 2.0,
         epsilon: float = 0.05,
         iterations: int = 12,
+        debias: float = 0.6,
         projections: int = 64,
         border: str = "wrap",
     ) -> None:
@@ -196,6 +204,8 @@ class PatchLoss(Loss):
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} has to be at least 1, got {count}")
+        if not 0 <= debias <= 1:
+            raise ValueError(f"debias has to be between 0 and 1, got {debias}")
         if epsilon <= 0:
             raise ValueError(f"epsilon has to be above 0, got {epsilon}")
         if target.ndim != 4 or target.shape[1] not in (3, 4):
@@ -213,6 +223,7 @@ class PatchLoss(Loss):
         self.epsilon = epsilon
         self.iterations = iterations
         self.projections = projections
+        self.debias = debias
         self.wrap = border == "wrap"
         self.channels = target.shape[1]
         fitting = [k for k in range(levels) if min(target.shape[-2:]) >> k >= size]
@@ -223,7 +234,7 @@ class PatchLoss(Loss):
             self.register_buffer(f"level{level}", sharp.flatten(0, 1)[None], persistent=False)
 
     def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
-        """Score each sample; returns [B], mean squared difference per pixel and level."""
+        """Score each sample; returns [B], squared difference per number of a patch, level mean."""
         image = grown.image.float()
         if image.ndim != 4 or image.shape[1] != self.channels:
             raise ValueError(
@@ -242,24 +253,40 @@ class PatchLoss(Loss):
             whole = self.wrap and all(side % 2**level == 0 for side in image.shape[-2:])
             sharp = sharpen(images, self.unsharp, wrap=self.wrap)
             exemplar = self.get_buffer(f"level{level}")
-            ours = self._sample(sharp, self.samples, generator, wrap=whole)
-            theirs = self._sample(exemplar, self.exemplar_samples, generator, wrap=False)
-            distances.append(self._compare(ours, theirs, generator))
+            ours = [self._sample(sharp, self.samples, generator, wrap=whole) for _ in range(2)]
+            theirs = [
+                self._sample(exemplar, self.exemplar_samples, generator, wrap=False)
+                for _ in range(2)
+            ]
+            compare = self._sliced if self.method == "sliced" else self._sinkhorn
+            distances.append(compare(ours, theirs, generator))
         return torch.stack(distances).mean(0)
 
     def _sample(
         self, images: Tensor, samples: int, generator: torch.Generator, *, wrap: bool
     ) -> Tensor:
-        """Draw patches [B, n, D] of ``images`` [B, P, C, H, W], at the same places in each."""
+        """Draw half of ``samples``, [B, n, D], from [B, P, C, H, W]: the same places in each."""
         total = count_patches(images, self.size, wrap=wrap)
-        places = draw(total, samples, generator).to(images.device)
+        places = draw(total, -(-samples // 2), generator).to(images.device)
         return patches_at(images, places, self.size, wrap=wrap)
 
-    def _compare(self, ours: Tensor, theirs: Tensor, generator: torch.Generator) -> Tensor:
-        """Distance [B] between ``ours`` [B, n, D] and ``theirs`` [1, m, D], per number of a patch."""
-        width = ours.shape[-1]
-        if self.method == "sliced":
-            directions = torch.randn(width, self.projections, generator=generator).to(ours.device)
-            return sliced_distance(ours, theirs, directions / directions.norm(dim=0))
-        theirs = theirs.expand(len(ours), -1, -1)
-        return transport(ours, theirs, self.epsilon, self.iterations) / width
+    def _sinkhorn(
+        self, ours: list[Tensor], theirs: list[Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Distance [B] per number of a patch between [B, n, D] twice and [1, m, D] twice."""
+        batch, _, width = ours[0].shape
+        goals = torch.cat([half.expand(batch, -1, -1) for half in theirs])
+        across = transport(torch.cat(ours), goals, self.epsilon, self.iterations)
+        total = across[:batch] + across[batch:]
+        if self.debias:
+            total = total - self.debias * transport(ours[0], ours[1], self.epsilon, self.iterations)
+        return total / (2 * width)
+
+    def _sliced(
+        self, ours: list[Tensor], theirs: list[Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Distance [B] between all of ours and all of theirs, along random directions."""
+        width = ours[0].shape[-1]
+        directions = torch.randn(width, self.projections, generator=generator).to(ours[0].device)
+        directions = directions / directions.norm(dim=0)
+        return sliced_distance(torch.cat(ours, 1), torch.cat(theirs, 1), directions)
