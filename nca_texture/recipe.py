@@ -165,12 +165,12 @@ def with_settings(recipe: Recipe, settings: Collection[str]) -> Recipe:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():
             raise ValueError(f"expected section.key=value, got {setting!r}")
-        keys = path.strip().split(".")
-        names = [plan.name for plan in recipe.losses]
-        value = _toml_value(text.strip())
-        if keys[0] in names and len(keys) == 2:
-            recipe = _with_loss_option(recipe, keys[0], keys[1], value)
+        path, value = path.strip(), _toml_value(text.strip())
+        of_loss = [p.name for p in recipe.losses if path.startswith(f"{p.name}.")]
+        if of_loss:
+            recipe = _with_loss_option(recipe, of_loss[0], path[len(of_loss[0]) + 1 :], value)
             continue
+        keys = path.split(".")
         nested: Any = value
         for key in reversed(keys):
             nested = {key: nested}

@@ -197,7 +197,7 @@ def train(
     automaton = recipe.build_automaton().to(where)
     if parent is not None:
         elder, _, _ = load_model(parent)
-        automaton.load_state_dict(elder.state_dict())
+        automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
     measure = recipe.build_loss(exemplar, None if weights is None else str(weights)).to(where)
     if budget is not None:
         if iterations is not None:
