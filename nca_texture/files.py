@@ -2,14 +2,18 @@
 
 import errno
 import os
+import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from nca_texture.errors import InputError
+
+PART = re.compile(r"\.[0-9a-f]{16}\.part")  # names of files aside
 
 # What a write can fail with that the user can mend, and what to do about it.
 REMEDIES = {
@@ -46,6 +50,16 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> None
         raise InputError(f"{path} exists; pass --force to overwrite it")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ``InputError`` when ``folder`` cannot be made or written in; nothing is left behind."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[BinaryIO]:
     """Write a file aside and move it to ``path`` when the block ends without an exception.
@@ -69,6 +83,7 @@ def atomic_write(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         raise _unwritable(path, error) from error
     try:
         with file:
+            try_lock(file)  # so that remove_stale_parts sees that somebody is at work
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -86,6 +101,36 @@ def atomic_write(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         aside.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove what writers that were killed have left aside in ``folder``; spare those at work."""
+    for part in folder.glob(".*.part"):
+        with suppress(OSError):
+            if PART.fullmatch(part.name):
+                with part.open("r+b") as file:
+                    stale = try_lock(file)
+                if stale:
+                    part.unlink()
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Lock ``file`` until it is closed or the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:

@@ -8,6 +8,7 @@ preview.png              the latest long roll-out
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ import torch
 
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.errors import InputError
-from nca_texture.files import atomic_write
+from nca_texture.files import REMEDIES, atomic_write, remove_stale_parts, try_lock
 from nca_texture.images import write_png
 from nca_texture.recipe import Recipe, to_toml
 from nca_texture.render import straight_alpha
@@ -44,12 +45,23 @@ def free_directory(stem: str, parent: Path = Path("runs")) -> Path:
 class RunDirectory:
     """Everything that one training writes. Use it as a context: it locks the directory."""
 
-    def __init__(self, path: Path, recipe: Recipe, exemplar: Exemplar, every: float = 60.0) -> None:
-        """Claim ``path``; checkpoints come ``every`` so many seconds, or more rarely when slow."""
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        exemplar: Exemplar,
+        every: float = 60.0,
+        start: int = 0,
+    ) -> None:
+        """Claim ``path`` for a run that has done ``start`` iterations.
+
+        Checkpoints come ``every`` so many seconds, or more rarely when slow.
+        """
         self.path = path
         self.recipe = recipe
         self.exemplar = exemplar
         self.every = every
+        self.start = start
         self._next = time.monotonic() + every
         self._lock: IO[str] | None = None
 
@@ -58,14 +70,14 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / LOCK).open("w")
         except OSError as reason:
-            raise InputError(
-                f"cannot write in {self.path}: {reason.strerror}; choose another place with -o"
-            ) from reason
-        if not _try_lock(self._lock):
+            raise InputError(f"cannot write in {self.path}: {_remedy(reason)}") from reason
+        if not try_lock(self._lock):
             self._lock.close()
             raise InputError(f"{self.path} is in use by another run; choose another place with -o")
+        remove_stale_parts(self.path)
         with atomic_write(self.path / RECIPE, force=True) as file:
             file.write(to_toml(self.recipe).encode())
+        self._trim_log()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -87,7 +99,22 @@ class RunDirectory:
             with (self.path / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as reason:
-            raise InputError(f"cannot write {self.path / LOG}: {reason.strerror}") from reason
+            raise InputError(f"cannot write {self.path / LOG}: {_remedy(reason)}") from reason
+
+    def _trim_log(self) -> None:
+        """Keep of the log what led to where the run goes on; the rest will be done again."""
+        path = self.path / LOG
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                if json.loads(line)["iteration"] <= self.start:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # cut off by a kill
+        with atomic_write(path, force=True) as file:
+            file.write("".join(kept if self.start else []).encode())
 
     def save(self, snapshot: Snapshot, automaton: CellularAutomaton) -> None:
         """Write checkpoint and model."""
@@ -128,10 +155,14 @@ class RunDirectory:
         write_png(self.path / PREVIEW, straight_alpha(picture), force=True)
 
 
+def _remedy(reason: OSError) -> str:
+    return REMEDIES.get(reason.errno or 0, f"{reason.strerror}; choose another place with -o")
+
+
 def _log_line(report: Report) -> dict[str, Any]:
     line: dict[str, Any] = {
         "iteration": report.iteration,
-        "losses": {name: value.item() for name, value in report.losses.items()},
+        "losses": {name: _finite(value.item()) for name, value in report.losses.items()},
         "steps": report.steps,
         "learning_rate": report.learning_rate,
         "time": round(time.time(), 3),
@@ -140,28 +171,14 @@ def _log_line(report: Report) -> dict[str, Any]:
         line["events"] = list(report.events)
     if report.verdict:
         line["verdict"] = {
-            "score": report.verdict.score,
+            "score": _finite(report.verdict.score),
             "marks": list(report.verdict.marks),
-            "losses": list(report.verdict.losses),
+            "losses": [_finite(value) for value in report.verdict.losses],
             "best": report.is_best,
         }
     return line
 
 
-def _try_lock(file: IO[str]) -> bool:
-    """Lock ``file`` until it is closed or the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _finite(value: float) -> float | None:
+    """Return ``value``, or None for what JSON has no word for."""
+    return value if math.isfinite(value) else None

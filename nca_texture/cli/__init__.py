@@ -4,12 +4,14 @@ Nothing here imports torch, numpy or scikit-image before a command needs them, s
 ``nca-texture --help`` answers at once.
 """
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from nca_texture import __version__
+from nca_texture.cli import common
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
 from nca_texture.cli.info import info
@@ -48,9 +50,40 @@ def about(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a usage error is one sentence, like every other."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="nca-texture", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(common.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        sys.stderr.close()
-        sys.exit(1)
+        _hush()
+        sys.exit(common.FAILED)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer has had its own click and none
+        if message is None:
+            raise
+        context = getattr(error, "ctx", None)
+        asked = context.command_path if context else "nca-texture"
+        sentence = message().strip().rstrip(".")
+        common.fail(f"{sentence[:1].lower()}{sentence[1:]}; see {asked} --help")
+        sys.exit(common.USAGE)
+    _flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _flush() -> None:
+    """Write out what is left for stdout now, while a failure can still be told."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _hush()
+        sys.exit(common.FAILED)
+    except OSError as error:
+        _hush()
+        common.fail(f"cannot write the result: {error.strerror}; send it elsewhere")
+        sys.exit(common.FAILED)
+
+
+def _hush() -> None:
+    """Let nothing that is left for stdout fail once more when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

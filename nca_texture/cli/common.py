@@ -156,13 +156,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
-def check_memory(needed: int, what: str) -> None:
+def check_memory(needed: int, what: str, remedy: str = "a smaller --size") -> None:
     """Raise ``InputError`` when ``needed`` bytes are more than the machine has to give."""
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(
             f"{what} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are "
-            "free; give a smaller --size"
+            f"free; give {remedy}"
         )
 
 

@@ -64,7 +64,7 @@ def tile(
 ) -> None:
     """Grow a seamless picture of any size. A larger tile is more texture, not more detail."""
     from nca_texture.cli.console import progress_bar
-    from nca_texture.files import check_writable
+    from nca_texture.files import check_folder, check_writable
     from nca_texture.images import proof as repeat
     from nca_texture.images import write_png
     from nca_texture.recipe import from_dict
@@ -95,6 +95,7 @@ def tile(
         check_writable(output, force=force)
         if repeats:
             check_writable(proof_path, force=force)
+        check_folder(output.parent)
     common.check_memory(total, f"a picture of {pixels[1]}x{pixels[0]} pixels")
     about = f"{pixels[1]}x{pixels[0]} pixels, {steps} steps"
     if shaped.layout == "hex":

@@ -1,7 +1,7 @@
 """``nca-texture train``: from one image to a model."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -150,21 +150,48 @@ def train(
     verbose: common.Verbose = False,
 ) -> None:
     """Learn a texture from an image and save it as a model of some kilobytes."""
+    from nca_texture.recipe import to_toml
     from nca_texture.runs import CHECKPOINT, RunDirectory
     from nca_texture.store import load_checkpoint, load_model
     from nca_texture.training import calibrate
 
+    if budget is not None and iterations is not None:
+        raise ValueError("give --iterations or --time, not both")
+    seconds = None if budget is None else _seconds(budget)
+    if not checkpoint_every >= 0:
+        raise ValueError(f"--checkpoint-every is {checkpoint_every:g}; give 0 seconds or more")
+    writer = _board_class() if tensorboard else None
     where = common.pick_device(device)
     snapshot, path = None, None
     if resume is not None:
-        given = [image, preset, loss, features, layout, edge, beyond, crop, exemplar_size]
-        given += [iterations, budget, parent, seed, config, output, *(settings or [])]
-        if any(value is not None for value in given):
+        given = {
+            "IMAGE": image,
+            "--preset": preset,
+            "--loss": loss,
+            "--features": features,
+            "--layout": layout,
+            "--edge": edge,
+            "--beyond": beyond,
+            "--crop": crop,
+            "--exemplar-size": exemplar_size,
+            "--iterations": iterations,
+            "--time": budget,
+            "--from": parent,
+            "--seed": seed,
+            "--config": config,
+            "--output": output,
+            "--set": settings or None,
+        }
+        if extra := [name for name, value in given.items() if value is not None]:
             raise ValueError(
-                "a run is resumed as it was begun: give --resume DIR and no other setting"
+                f"a run is resumed as it was begun, so --resume does not go with {extra[0]}; "
+                f"leave it out, or begin a new run with --from {resume}"
             )
-        path = resume if resume.is_dir() else resume.parent
+        path = _run_directory(resume)
         snapshot, recipe, exemplar = load_checkpoint(path / CHECKPOINT)
+        if print_config:
+            typer.echo(to_toml(recipe), nl=False)
+            return
         if snapshot.iteration >= recipe.training.iterations:
             raise ValueError(
                 f"the run in {path} is complete: {snapshot.iteration} iterations; "
@@ -172,7 +199,7 @@ def train(
             )
         common.talk(f"going on with {path} at iteration {snapshot.iteration}", quiet)
     else:
-        recipe = _resolve(image, preset, config, parent, quiet)
+        recipe = _resolve(image, preset, config, parent)
         flags = {
             "automaton.layout": layout,
             "automaton.edge": edge,
@@ -187,22 +214,21 @@ def train(
         recipe = _with_settings(recipe, settings or [])
         _tell_departures(recipe, quiet)
         if print_config:
-            from nca_texture.recipe import to_toml
-
             typer.echo(to_toml(recipe), nl=False)
             return
+        _need_image(recipe)
+        path = None if output is None else _given_place(output, force)
+        _check_pool(recipe)
         exemplar = _read(recipe, task, quiet)
-        path = _place(output, exemplar.name, force, quiet)
+        path = path or _free_place(exemplar.name, quiet)
 
     automaton = recipe.build_automaton().to(where)
     if parent is not None:
         elder, _, _ = load_model(parent)
         automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
     measure = recipe.build_loss(exemplar, None if weights is None else str(weights)).to(where)
-    if budget is not None:
-        if iterations is not None:
-            raise ValueError("give --iterations or --time, not both")
-        count = calibrate(automaton, measure, recipe.training, _seconds(budget))
+    if seconds is not None:
+        count = calibrate(automaton, measure, recipe.training, seconds)
         recipe = _rescaled(recipe, count)
         common.talk(f"{budget} are {count} iterations here", quiet)
     plan = recipe.training
@@ -214,8 +240,10 @@ def train(
     )
     if dry_run:
         return
-    with RunDirectory(path, recipe, exemplar, checkpoint_every) as run:
-        _train(run, automaton, measure, snapshot, kernel, tensorboard, quiet)
+    start = 0 if snapshot is None else snapshot.iteration
+    with RunDirectory(path, recipe, exemplar, checkpoint_every, start) as run:
+        board = None if writer is None else writer(path)
+        _train(run, automaton, measure, snapshot, kernel, board, quiet)
     model = path / "model.safetensors"
     if json:
         common.answer({"directory": str(path), "model": str(model), "iterations": plan.iterations})
@@ -230,7 +258,7 @@ def _train(
     measure: "Loss",
     snapshot: "Snapshot | None",
     kernel: str,
-    tensorboard: bool,
+    board: Any,
     quiet: bool,
 ) -> None:
     """Run the loop: show, record, save; stop in good order when asked to."""
@@ -238,12 +266,13 @@ def _train(
     from nca_texture.training import train
 
     recipe = run.recipe
-    start = 0 if snapshot is None else snapshot.iteration
-    board = _board(run.path) if tensorboard else None
     init = recipe.automaton.init
     reports = train(automaton, measure, recipe.training, resume=snapshot, kernel=kernel, init=init)
-    report = None
-    with _stops() as asked, TrainingView(recipe.training.iterations, start, quiet) as view:
+    report, saved = None, None
+    with (
+        TrainingView(recipe.training.iterations, run.start, quiet) as view,
+        _stops(view.say) as asked,
+    ):
         for report in reports:
             run.record(report, automaton)
             view.show(report)
@@ -252,26 +281,28 @@ def _train(
             if asked:
                 break
         if report is not None:
-            run.save(report.snapshot(), automaton)
+            saved = report.snapshot()
+            run.save(saved, automaton)
     if board is not None:
         board.close()
-    if asked and report is not None and report.iteration < recipe.training.iterations:
+    if asked and saved is not None and saved.iteration < recipe.training.iterations:
         common.talk(
-            f"stopped at iteration {report.iteration} and saved; "
+            f"stopped at iteration {saved.iteration} and saved; "
             f"go on with: nca-texture train --resume {run.path}"
         )
         raise typer.Exit(common.INTERRUPTED if asked[0] == signal.SIGINT else common.TERMINATED)
 
 
 @contextmanager
-def _stops() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+def _stops(say: Callable[[str], None]) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
     asked: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
+        say("stopping after this iteration; once more to stop at once, without saving")
 
     kept = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -282,7 +313,7 @@ def _stops() -> Iterator[list[int]]:
 
 
 def _resolve(
-    image: str | None, preset: str | None, config: Path | None, parent: Path | None, quiet: bool
+    image: str | None, preset: str | None, config: Path | None, parent: Path | None
 ) -> "Recipe":
     """Lay preset, parent, file and image over each other."""
     from nca_texture.errors import InputError
@@ -312,10 +343,13 @@ def _resolve(
             raise ValueError(f"{config}: {reason}") from reason
     if image is not None:
         recipe = replace(recipe, target=replace(recipe.target, source=image))
+    return recipe
+
+
+def _need_image(recipe: "Recipe") -> None:
     needs = any(plan.name != "activation" for plan in recipe.losses[:1])
     if not recipe.target.source and needs:
         raise ValueError("which image? give a picture: nca-texture train zebra.jpg")
-    return recipe
 
 
 def _preset_of(text: str) -> str | None:
@@ -434,24 +468,59 @@ def _nothing(recipe: "Recipe") -> "Exemplar":
     return Exemplar(grey, f"channel-{channel}", "", "", (height, width), 1.0, label="no picture")
 
 
-def _place(output: Path | None, stem: str, force: bool, quiet: bool) -> Path:
-    """Choose the directory of a new run; never one that has something in it."""
-    from nca_texture.errors import InputError
+def _free_place(stem: str, quiet: bool) -> Path:
+    """Choose a directory that is not there yet, and say so when it is not the obvious one."""
+    from nca_texture.files import check_folder
     from nca_texture.runs import free_directory
 
-    if output is None:
-        path = free_directory(stem)
-        if path.name != stem:
-            common.talk(f"{path.with_name(stem)} exists: this run goes to {path}", quiet)
-        return path
+    path = free_directory(stem)
+    if path.name != stem:
+        common.talk(f"{path.with_name(stem)} exists: this run goes to {path}", quiet)
+    check_folder(path)
+    return path
+
+
+def _given_place(output: Path, force: bool) -> Path:
+    """Check the directory of --output: without --force it must not have anything in it."""
+    from nca_texture.errors import InputError
+    from nca_texture.files import check_folder
+    from nca_texture.runs import CHECKPOINT
+
     if output.is_file():
         raise InputError(f"{output} is a file; give a directory with -o")
     if output.is_dir() and any(output.iterdir()) and not force:
+        resume = f"go on with --resume {output}, " if (output / CHECKPOINT).exists() else ""
         raise InputError(
-            f"{output} is not empty; give another directory with -o, go on with --resume {output}, "
-            "or replace the run with --force"
+            f"{output} is not empty; give another directory with -o, {resume}"
+            "or replace the run in it with --force"
         )
+    check_folder(output)
     return output
+
+
+def _run_directory(given: Path) -> Path:
+    """Find the run that --resume means: its directory, or any file in it."""
+    from nca_texture.errors import InputError
+    from nca_texture.runs import CHECKPOINT
+
+    path = given if given.is_dir() else given.parent
+    if not given.exists() or not (path / CHECKPOINT).is_file():
+        raise InputError(
+            f"there is no run to go on with in {given}: it has no {CHECKPOINT}; "
+            "give the directory of a run that has saved one"
+        )
+    return path
+
+
+def _check_pool(recipe: "Recipe") -> None:
+    """Raise ``InputError`` when the states of a training are more than the memory can hold."""
+    plan = recipe.training
+    states = plan.width * plan.height * recipe.automaton.channels * (3 * plan.pool_size)
+    common.check_memory(
+        4 * states,
+        f"a pool of {plan.pool_size} states of {plan.width}x{plan.height} cells",
+        "a smaller training.width, training.height or training.pool_size",
+    )
 
 
 def _seconds(text: str) -> float:
@@ -474,7 +543,8 @@ def _rescaled(recipe: "Recipe", iterations: int) -> "Recipe":
     return replace(recipe, training=replace(plan, iterations=iterations, milestones=milestones))
 
 
-def _board(path: Path) -> Any:
+def _board_class() -> Any:
+    """Find TensorBoard's writer before any work is done."""
     from nca_texture.errors import MissingError
 
     try:
@@ -483,7 +553,7 @@ def _board(path: Path) -> Any:
         raise MissingError(
             'TensorBoard is not installed; pip install "nca-texture[tensorboard]"'
         ) from reason
-    return SummaryWriter(path)
+    return SummaryWriter
 
 
 def _to_board(board: Any, report: Any) -> None:
