@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -32,6 +32,7 @@ _SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go ba
 _EXPLODED = 1e3  # a loss this many times its first values has exploded; spikes are less
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
+_MOST_TRIALS = 25  # iterations run to find out how long one takes
 
 
 class TrainingError(RuntimeError):
@@ -78,6 +79,9 @@ class TrainPlan:
             raise ValueError(f"training.steps is {list(self.steps)}; give [least, most], 1 or more")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"training.learning_rate is {self.learning_rate}; give more than 0")
+        for name in ("decay", "clip_norm"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
         for name in ("judge_every", "judge_steps", "warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
@@ -153,8 +157,8 @@ class Report:
         return self.losses["total"].item()
 
     def snapshot(self) -> Snapshot:
-        """Copy all that is needed to go on from here."""
-        return self._run.snapshot()
+        """Copy all that is needed to go on from here, or from the last good state before NaN."""
+        return self._run.sound_snapshot()
 
 
 def train(
@@ -183,9 +187,7 @@ def train(
 def calibrate(automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, seconds: float) -> int:
     """Turn a budget of ``seconds`` into a number of iterations, by running a few on a copy."""
     mean = sum(plan.steps) // 2
-    trial = copy.copy(plan)
-    object.__setattr__(trial, "steps", (mean, mean))
-    object.__setattr__(trial, "judge_every", 0)
+    trial = replace(plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0)
     twin = copy.deepcopy(automaton)
     times: list[float] = []
     before = time.perf_counter()
@@ -194,7 +196,7 @@ def calibrate(automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, seconds
         now = time.perf_counter()
         times.append(now - before)
         before = now
-        if len(times) >= 4 and (sum(times) > min(10.0, 0.05 * seconds) or len(times) == 25):
+        if len(times) >= 4 and sum(times) > min(10.0, 0.05 * seconds):
             break
     each = statistics.median(times[1:])
     if plan.judge_every:
@@ -244,7 +246,7 @@ class _Run:
         init: Init,
     ) -> None:
         automaton.grid.check_size(plan.size)
-        self.automaton = automaton
+        self.automaton = automaton.requires_grad_()  # one that was loaded is frozen
         self.loss = loss
         self.plan = plan
         self.kernel = kernel
@@ -374,7 +376,7 @@ class _Run:
                 "use a lower training.learning_rate, fewer training.steps, "
                 "or training.gradients='equalise'"
             )
-        self.restore(self.good)
+        self.restore(self._last_good())
         self.now.retries, self.now.learning_rate_scale = retries, scale
         self.good = self.snapshot()
         return (
@@ -417,6 +419,27 @@ class _Run:
         taken.optimizer = copy.deepcopy(self.optimizer.state_dict())
         taken.pool = self.pool.states.clone()
         return taken
+
+    def sound_snapshot(self) -> Snapshot:
+        """Copy the run, or return its last good state when what it is now is not finite.
+
+        A look at the losses comes every few iterations; what is saved in between must not be lost
+        to a NaN.
+        """
+        taken = self.snapshot()
+        finite = all(value.isfinite().all() for value in (*taken.weights.values(), taken.pool))
+        return taken if finite else self._last_good()
+
+    def _last_good(self) -> Snapshot:
+        """Return the last good state, with the best weights that were found since."""
+        return replace(
+            self.good,
+            best_weights=self.now.best_weights,
+            best_score=self.now.best_score,
+            best_iteration=self.now.best_iteration,
+            best_steps=self.now.best_steps,
+            best_marks=self.now.best_marks,
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become the run that ``snapshot`` was taken of."""
