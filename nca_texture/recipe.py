@@ -6,6 +6,7 @@ This is the only place where losses and targets meet.
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -128,7 +129,7 @@ def to_dict(value: Any) -> Any:
         pairs = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
         return {name: to_dict(inner) for name, inner in pairs if inner is not None}
     if isinstance(value, Mapping):
-        return {name: to_dict(inner) for name, inner in value.items()}
+        return {name: to_dict(inner) for name, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
         return [to_dict(inner) for inner in value]
     return value
@@ -191,8 +192,8 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
 def _with_loss_option(recipe: Recipe, name: str, key: str, value: Any) -> Recipe:
     losses = []
     for plan in recipe.losses:
-        if plan.name == name and key == "weight":
-            plan = from_dict(LossPlan, {"weight": value}, plan)
+        if plan.name == name and key in ("name", "weight", "options"):
+            plan = from_dict(LossPlan, {key: value}, plan)
         elif plan.name == name:
             plan = dataclasses.replace(plan, options=plan.options | {key: value})
         losses.append(plan)
@@ -266,9 +267,9 @@ def _write_table(table: Mapping[str, Any], path: str, lines: list[str]) -> None:
     """Append ``table``: its plain values first, then tables and lists of tables in it."""
     for key, value in table.items():
         if not (isinstance(value, Mapping) or _is_list_of_tables(value)):
-            lines.append(f"{key} = {_show(value)}")
+            lines.append(f"{_key(key)} = {_show(value)}")
     for key, value in table.items():
-        inner = f"{path}.{key}" if path else key
+        inner = f"{path}.{_key(key)}" if path else _key(key)
         if isinstance(value, Mapping) and value:
             lines += ["", f"[{inner}]"]
             _write_table(value, inner, lines)
@@ -282,11 +283,16 @@ def _is_list_of_tables(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _show(name)
+
+
 def _show(value: Any) -> str:
     """Write a plain value as TOML does."""
     if value is None:
         return "unset"
     if isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode()  # a file name's bytes may be no text
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
         return "[" + ", ".join(_show(item) for item in value) + "]"
