@@ -94,7 +94,7 @@ def save(
         "rgb": {"scale": automaton.rgb_scale, "offset": automaton.rgb_offset},
         "origin": to_dict(origin or Origin()) | {"versions": versions()},
     }
-    header = {"format": FORMAT, "nca-texture": json.dumps(about, ensure_ascii=False)}
+    header = {"format": FORMAT, "nca-texture": _json(about)}
     _write(path, tensors, header, force)
 
 
@@ -118,7 +118,7 @@ def load_model(path: str | Path) -> tuple[CellularAutomaton, Recipe, Origin]:
         origin = Origin(**{k: v for k, v in about.get("origin", {}).items() if k in known})
         automaton = recipe.build_automaton()
         automaton.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as reason:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as reason:
         raise InputError(
             f"{file.name} is damaged: its contents do not make a model ({_first_line(reason)})"
         ) from reason
@@ -159,7 +159,7 @@ def save_checkpoint(
         "numbers": {name: _finite(getattr(snapshot, name)) for name in _SNAPSHOT_NUMBERS},
         "groups": snapshot.optimizer["param_groups"],
     }
-    header = {"format": CHECKPOINT_FORMAT, "nca-texture": json.dumps(about, ensure_ascii=False)}
+    header = {"format": CHECKPOINT_FORMAT, "nca-texture": _json(about)}
     _write(path, tensors, header, force=True)
 
 
@@ -185,7 +185,7 @@ def load_checkpoint(path: str | Path) -> tuple[Snapshot, Recipe, Exemplar]:
         )
         recipe = from_dict(Recipe, about["recipe"])
         exemplar = from_dict(Exemplar, about["exemplar"] | {"image": tensors["exemplar"]})
-    except (KeyError, TypeError, ValueError) as reason:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as reason:
         raise InputError(
             f"{path.name} is damaged: its contents do not make a run ({_first_line(reason)})"
         ) from reason
@@ -201,7 +201,18 @@ def _write(
     path: str | Path, tensors: dict[str, Tensor], header: dict[str, str], force: bool
 ) -> None:
     with atomic_write(Path(path), force=force) as file:
-        file.write(save_tensors(tensors, header))
+        file.write(_ordered(save_tensors(tensors, header)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """Sort the metadata of a safetensors file, whose order is by chance: same model, same bytes."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    about = dict(sorted(header.pop("__metadata__").items()))
+    text = json.dumps({"__metadata__": about} | header, ensure_ascii=False, separators=(",", ":"))
+    start = text.encode()
+    start += b" " * (-len(start) % 8)  # the numbers stay aligned
+    return len(start).to_bytes(8, "little") + start + data[8 + length :]
 
 
 def _read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -221,9 +232,9 @@ def _read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]
     length = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + length])["__metadata__"] if length < len(data) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         header = None
-    if header is None:
+    if not isinstance(header, dict):
         what = "is cut off or" if length < 2**27 and data[8:9] == b"{" else "is"
         raise InputError(f"{path.name} {what} not {kind} of nca-texture")
     found = str(header.get("format", ""))
@@ -245,6 +256,11 @@ def _read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _json(about: dict[str, Any]) -> str:
+    """Write an object as JSON; bytes of a file name that are no text are kept, escaped."""
+    return json.dumps(about, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(value: Any) -> Any:
