@@ -8,6 +8,7 @@ true lattice, so that a rule trained on squares can run on hexagons and the reve
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 

@@ -5,9 +5,13 @@ products run over panels of one fixed shape, padded with zeros, because a BLAS m
 for a few odd rows or columns: so a cell gets the same bits in any block, batch and thread count.
 """
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nca_texture.kernels.rule import Rule, World
 from nca_texture.noise import fires
@@ -94,6 +98,7 @@ class _Panels:
     def __init__(self, rule: Rule, device: str) -> None:
         self.rule = rule
         self.rows = _PANEL.get(device, _PANEL_ELSEWHERE)
+        self.most = math.inf if rule.limits.hidden is None else rule.limits.hidden
         self.first = _pad_to(_pad_to(rule.weight_in, 0), 1).t()
         self.bias = _pad_to(rule.bias_in, 0)
         out = rule.weight_out
@@ -107,20 +112,44 @@ class _Panels:
         flat = percepts.reshape(-1, percepts.shape[-1])
         count = len(flat)
         flat = F.pad(flat, (0, self.first.shape[0] - flat.shape[1], 0, -count % self.rows))
-        outs = [self._panel(panel) for panel in flat.split(self.rows)]
-        update = (outs[0] if len(outs) == 1 else torch.cat(outs))[:count, :channels]
+        if self.last is None:
+            outs = [torch.addmm(self.bias, panel, self.first) for panel in flat.split(self.rows)]
+            update = torch.cat(outs)
+        else:
+            update = _Layers.apply(flat, self.first, self.bias, self.last, self.rows, self.most)
+        update = update[:count, :channels]
         if self.rule.bias_out is not None:
             update = update + self.rule.bias_out
         return update.reshape(cells.shape)
 
-    def _panel(self, panel: Tensor) -> Tensor:
-        hidden = torch.addmm(self.bias, panel, self.first)
-        if self.last is None:
-            return hidden
-        hidden = F.relu(hidden)
-        if self.rule.limits.hidden is not None:
-            hidden = hidden.clamp(max=self.rule.limits.hidden)
-        return hidden @ self.last
+
+class _Layers(torch.autograd.Function):
+    """Two layers with the hidden one clamped to [0, most]; backward makes it anew, not in panels.
+
+    What a gradient is may depend on the size of the batch in its last bits; a state may not.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, first: Tensor, bias: Tensor, last: Tensor, rows: int, most: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, first, bias, last)
+        ctx.most = most
+        out = x.new_empty(len(x), last.shape[1])
+        for panel, to in zip(x.split(rows), out.split(rows), strict=True):
+            hidden = torch.addmm(bias, panel, first).clamp_(0, most)
+            torch.mm(hidden, last, out=to)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, first, bias, last = ctx.saved_tensors
+        hidden = torch.addmm(bias, x, first)
+        back = gradient @ last.t()
+        back = torch.ops.aten.hardtanh_backward(back, hidden, 0, ctx.most)
+        hidden.clamp_(0, ctx.most)
+        return back @ first.t(), x.t() @ back, back.sum(0), hidden.t() @ gradient, None, None
 
 
 def _alive(cells: Tensor, living: tuple[int, float], rule: Rule, rows: Tensor) -> Tensor:
