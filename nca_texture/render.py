@@ -39,11 +39,15 @@ def plan(automaton: CellularAutomaton, pixels: tuple[int, int], steps: int) -> P
     """
     if min(pixels) < 1:
         raise ValueError(f"the size is {pixels[1]}x{pixels[0]}; give at least 1x1")
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; give 0 or more")
     cells = automaton.grid.cells_for(pixels)
     automaton.grid.check_size(cells)
     whole = 2 * automaton.channels + (0 if cells == pixels else 8)
-    wide = 6 * automaton.channels * automaton.perception.num_filters + 2 * automaton.hidden
-    strip = min(cells[0] * cells[1], 2 * _STRIP_CELLS)
+    # Measured: percepts are held up to four times; hidden layers only a panel at a time.
+    wide = 4 * automaton.channels * automaton.perception.num_filters + 6 * automaton.channels
+    halo = automaton.reach * min(steps, _STEPS_A_PASS)
+    strip = min(cells[0], _strip_rows(cells[1], halo) + 2 * halo) * cells[1]
     return Plan(pixels, cells, steps, 4 * (cells[0] * cells[1] * whole + strip * wide))
 
 
@@ -69,14 +73,14 @@ def render(
             state = _sweep(automaton, state, steps, done, seed, kernel)
             done += steps
             progress(done)
-        image = automaton.to_image(state, size=job.pixels)[0]
+        image = automaton.to_image(state, clip=False, size=job.pixels)[0]
         picture = image.permute(1, 2, 0).float().cpu().numpy()
     if not np.isfinite(picture).all():
         raise ValueError(
             f"the rule ran away: after {job.steps} steps the picture is not finite; "
             "use fewer --steps, or train for longer"
         )
-    return straight_alpha(picture)
+    return straight_alpha(picture.clip(0, 1))
 
 
 def straight_alpha(picture: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,13 +94,18 @@ def straight_alpha(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([colours.clip(0, 1), alpha], axis=-1)
 
 
+def _strip_rows(width: int, halo: int) -> int:
+    """Count the rows of a strip, without its halo."""
+    return max(2 * halo, math.ceil(_STRIP_CELLS / width))
+
+
 def _sweep(
     automaton: CellularAutomaton, state: Tensor, steps: int, done: int, seed: int | str, kernel: str
 ) -> Tensor:
     """Take ``steps`` steps of ``state`` [1, C, H, W], strip by strip."""
     height, width = state.shape[-2:]
     halo = automaton.reach * steps
-    rows = max(2 * halo, math.ceil(_STRIP_CELLS / width))
+    rows = _strip_rows(width, halo)
     if height <= rows + 2 * halo:
         return automaton.grow(state, steps, seed=seed, start=done, kernel=kernel)
     wraps = automaton.grid.edges[0] == "torus"

@@ -1,0 +1,216 @@
+"""Rendering: in strips or whole, the picture is the same; and it is of the size asked for."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+
+from nca_texture import render as rendering
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.grid import Grid
+from nca_texture.render import plan, render, straight_alpha
+
+EDGES = ["torus", "zero", "reflect", "replicate"]
+
+
+def active(**settings: Any) -> CellularAutomaton:
+    """Make an automaton that does something without running away."""
+    automaton = CellularAutomaton(**{"channels": 6, "hidden": 16, "bank": "distill-tf"} | settings)
+    source = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in automaton.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.15)
+    return automaton
+
+
+def whole(automaton: CellularAutomaton, job: rendering.Plan, seed: int) -> np.ndarray:
+    """Grow all cells at once, the plain way."""
+    with torch.inference_mode():
+        state = automaton.seed(1, job.cells, seed=seed)
+        state = automaton.grow(state, job.steps, seed=seed)
+        image = automaton.to_image(state, size=job.pixels)[0].permute(1, 2, 0).numpy()
+    return straight_alpha(image)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "square": {},
+    "hex": {"layout": "hex"},
+    "living": {"living": True, "seed_kind": "cell", "channels": 8},
+    "hex living": {"layout": "hex", "living": True, "seed_kind": "noise", "seed_amount": 2.0},
+}
+
+
+@pytest.mark.parametrize("steps_a_pass", [1, 3])
+@pytest.mark.parametrize("edge", [*EDGES, ("torus", "zero"), ("reflect", "torus")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_strips_are_the_whole_to_the_bit(
+    kind: str, edge: Any, steps_a_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dict(KINDS[kind])
+    automaton = active(grid=Grid(settings.pop("layout", "square"), edge), **settings)
+    job = plan(automaton, (51, 23), 7)
+    expected = whole(automaton, job, seed=4)
+    assert expected.std() > 0.01
+
+    calls = []
+    grow = CellularAutomaton.grow
+
+    def spy(automaton: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(state.shape[2])
+        return grow(automaton, state, *args, **kwargs)
+
+    monkeypatch.setattr(CellularAutomaton, "grow", spy)
+    monkeypatch.setattr(rendering, "_STRIP_CELLS", 23 * 5)
+    monkeypatch.setattr(rendering, "_STEPS_A_PASS", steps_a_pass)
+    assert_array_equal(render(automaton, job, seed=4), expected)
+    assert len(calls) >= 3 * -(-7 // steps_a_pass)  # three strips a pass at the least
+    assert max(calls) < job.cells[0]
+
+
+def test_a_seed_is_a_number_or_words() -> None:
+    automaton = active(seed_kind="noise")
+    job = plan(automaton, (12, 12), 3)
+    one, other = (render(automaton, job, seed=seed) for seed in ("zebra", "lion"))
+    assert_array_equal(render(automaton, job, seed="zebra"), one)
+    assert (one != other).any()
+
+
+def test_progress_counts_all_steps() -> None:
+    told: list[int] = []
+    render(active(), plan(active(), (8, 8), 19), progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 19
+
+
+def test_no_steps_show_the_seed() -> None:
+    automaton = active(seed_kind="noise", seed_amount=1.0)
+    job = plan(automaton, (9, 7), 0)
+    seed = automaton.to_image(automaton.seed(1, (9, 7), seed=3))[0].permute(1, 2, 0).numpy()
+    assert_array_equal(render(automaton, job, seed=3), seed)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("pixels", [(1, 1), (1, 40), (40, 3), (37, 53), (64, 64), (101, 20)])
+@pytest.mark.parametrize("layout", ["square", "hex"])
+def test_the_picture_has_the_size_asked_for(layout: Any, pixels: Any, edge: Any) -> None:
+    automaton = active(grid=Grid(layout, edge))
+    if edge == "reflect" and 1 in pixels:
+        with pytest.raises(ValueError, match="at least 2"):
+            plan(automaton, pixels, 2)
+        return
+    picture = render(automaton, plan(automaton, pixels, 2), seed=1)
+    assert picture.shape == (*pixels, 3)
+    assert picture.dtype == np.float32
+    assert 0 <= picture.min() <= picture.max() <= 1
+
+
+@pytest.mark.parametrize("pixels", [(64, 64), (100, 30), (512, 512), (1000, 1024)])
+def test_hexagonal_rows_are_stretched_by_less_than_one_pair(pixels: Any) -> None:
+    job = plan(active(grid=Grid("hex")), pixels, 1)
+    assert job.cells[0] % 2 == 0
+    assert job.cells[1] == pixels[1]
+    assert abs(job.stretch) <= 1 / (job.cells[0] - 1)
+    assert job.cells[0] * np.sqrt(3) / 2 * (1 + job.stretch) == pytest.approx(pixels[0])
+
+
+def test_a_hexagonal_torus_tiles_in_pixels() -> None:
+    # The same world twice as wide and high, from a seed that repeats, is the picture repeated.
+    automaton = active(grid=Grid("hex"), fire_rate=1.0, seed_kind="noise", seed_amount=1.0)
+    job = plan(automaton, (38, 44), 5)
+    state = automaton.grow(automaton.seed(1, job.cells, seed=1), 5)
+    small = automaton.to_image(state, size=job.pixels)
+    large = automaton.grow(automaton.seed(1, job.cells, seed=1).repeat(1, 1, 2, 2), 5)
+    picture = automaton.to_image(large, size=(76, 88))
+    torch.testing.assert_close(picture, small.repeat(1, 1, 2, 2), atol=1e-5, rtol=0)
+
+
+# Alpha
+
+
+def test_alpha_is_straight() -> None:
+    straight = np.random.default_rng(0).random((5, 6, 4), dtype=np.float32) * 0.9 + 0.1
+    premultiplied = np.concatenate([straight[..., :3] * straight[..., 3:], straight[..., 3:]], -1)
+    np.testing.assert_allclose(straight_alpha(premultiplied), straight, rtol=1e-5)
+
+
+def test_nothing_has_no_colour_and_too_bright_is_white() -> None:
+    picture = np.array([[[0.3, 0.2, 0.1, 0.0], [0.9, 0.2, 0.0, 0.5]]], np.float32)
+    found = straight_alpha(picture)
+    assert_array_equal(found[0, 0], [0, 0, 0, 0])
+    np.testing.assert_allclose(found[0, 1], [1, 0.4, 0, 0.5])
+
+
+def test_an_opaque_picture_stays_as_it_is() -> None:
+    picture = np.random.default_rng(0).random((3, 3, 3), dtype=np.float32)
+    assert straight_alpha(picture) is picture
+
+
+def test_a_living_model_has_four_channels() -> None:
+    automaton = active(living=True, seed_kind="cell", channels=8)
+    picture = render(automaton, plan(automaton, (16, 20), 4))
+    assert picture.shape == (16, 20, 4)
+    assert (picture[picture[..., 3] == 0] == 0).all()
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_rule_that_runs_away_is_an_error(value: float) -> None:
+    automaton = active()
+    with torch.no_grad():
+        automaton.weight_out[0] = value  # pyright: ignore[reportOptionalSubscript]
+    with pytest.raises(ValueError, match="the rule ran away: after 3 steps"):
+        render(automaton, plan(automaton, (8, 8), 3))
+
+
+@pytest.mark.parametrize("pixels", [(0, 8), (8, -1)])
+def test_an_empty_picture_is_an_error(pixels: Any) -> None:
+    with pytest.raises(ValueError, match="give at least 1x1"):
+        plan(active(), pixels, 1)
+
+
+def test_steps_below_zero_are_an_error() -> None:
+    with pytest.raises(ValueError, match="steps is -1; give 0 or more"):
+        plan(active(), (8, 8), -1)
+
+
+# Memory
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.grid import Grid
+from nca_texture.render import plan, render
+
+def memory(name):
+    return int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+automaton = CellularAutomaton(hidden=96, grid=Grid(sys.argv[1]))
+render(automaton, plan(automaton, (64, 64), 2))
+job = plan(automaton, (1024, 1024), 2)
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+before = memory("VmRSS")
+render(automaton, job)
+print(job.memory + 1024 * 1024 * 3 * 12, memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell peak memory"
+)
+@pytest.mark.parametrize("layout", ["square", "hex"])
+def test_the_memory_plan_is_roughly_right(layout: str) -> None:
+    call = [sys.executable, "-c", MEASURE, layout]
+    result = subprocess.run(call, capture_output=True, text=True, check=True, timeout=120)
+    planned, taken = map(int, result.stdout.split())
+    assert taken < 1.2 * planned
+    assert planned < 3 * taken
