@@ -88,7 +88,8 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def fail(sentence: str) -> None:
     """Say on stderr what went wrong."""
-    typer.secho("error: ", fg="red", nl=False, err=True)
+    colour = None if os.environ.get("NO_COLOR") else "red"
+    typer.secho("error: ", fg=colour, nl=False, err=True)
     typer.echo(sentence, err=True)
 
 

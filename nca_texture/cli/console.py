@@ -53,14 +53,18 @@ class TrainingView:
         self.losses: list[float] = []
         self._began = self._shown = time.monotonic()
         self._live: Live | None = None
+        narrow = self.console.width < 60
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            *(() if narrow else (TextColumn("{task.description}"),)),
+            BarColumn(bar_width=10 if narrow else 40),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
         self._task = self._bar.add_task("training", total=iterations, completed=start, rate="")
+        self._line = Text()
+        utf8 = self.console.encoding.lower().startswith("utf")
+        self._blocks = utf8 and not self.console.no_color and self.console.color_system is not None
 
     def __enter__(self) -> "TrainingView":
         if self.console.is_terminal and not self.console.quiet:
@@ -70,7 +74,7 @@ class TrainingView:
 
     def __exit__(self, *exception: Any) -> None:
         if self._live is not None:
-            self._live.update(Group(self._bar), refresh=True)
+            self._live.update(Group(self._line, self._bar), refresh=True)
             self._live.__exit__(*exception)
 
     def say(self, sentence: str) -> None:
@@ -98,10 +102,15 @@ class TrainingView:
             )
             return
         self._bar.update(self._task, completed=report.iteration, rate=f"{rate:.1f} it/s")
-        line = Text(f"loss {loss:.4g}  {sparkline(self.losses)}")
-        columns = min(_COLUMNS, self.console.width)
-        picture = half_blocks(report.image[0], columns, max(4, self.console.height - 6))
-        self._live.update(Group(picture, line, self._bar), refresh=True)
+        room = min(32, self.console.width - 20)
+        course = sparkline(self.losses, room) if self._blocks and room > 0 else ""
+        self._line = Text(f"loss {loss:.4g}  {course}", no_wrap=True)
+        parts = [self._line, self._bar]
+        if self._blocks:
+            columns = min(_COLUMNS, self.console.width - 1)
+            rows = max(2, self.console.height - 6)
+            parts = [half_blocks(report.image[0], columns, rows), *parts]
+        self._live.update(Group(*parts), refresh=True)
 
 
 def half_blocks(image: "Tensor", columns: int, rows: int) -> Text:
@@ -115,12 +124,13 @@ def half_blocks(image: "Tensor", columns: int, rows: int) -> Text:
         image[None, :3].float(), size, mode="bilinear", antialias=True
     )[0]
     pixels = (small.clamp(0, 1) * 255).byte().permute(1, 2, 0).tolist()
-    text = Text(no_wrap=True)
+    lines = []
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        line = Text(no_wrap=True)
         for over, under in zip(upper, lower, strict=True):
-            text.append("▀", Style(color=_rgb(over), bgcolor=_rgb(under)))
-        text.append("\n")
-    return text
+            line.append("▀", Style(color=_rgb(over), bgcolor=_rgb(under)))
+        lines.append(line)
+    return Text("\n", no_wrap=True).join(lines)
 
 
 def sparkline(values: list[float], width: int = 32) -> str:

@@ -557,7 +557,7 @@ def _board_class() -> Any:
 
 
 def _to_board(board: Any, report: Any) -> None:
-    if report.iteration % 10 == 0:
+    if report.iteration % 10 == 0 or report.verdict is not None:
         for name, value in report.losses.items():
             board.add_scalar(f"loss/{name}", value.item(), report.iteration)
         board.add_scalar("learning_rate", report.learning_rate, report.iteration)

@@ -1,0 +1,345 @@
+"""What the commands do, said by real processes: files, exit codes, stdout and stderr."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nca_texture.presets import PRESETS
+from nca_texture.recipe import from_toml
+from nca_texture.store import load_model
+from nca_texture.targets import SAMPLES
+
+COMMANDS = ("train", "tile", "check", "info", "samples", "weights", "doctor")
+SETTINGS = {
+    "training.width": 16,
+    "training.height": 16,
+    "training.steps": [2, 3],
+    "training.pool_size": 2,
+    "training.judge_every": 2,
+    "training.judge_steps": 4,
+    "automaton.channels": 4,
+    "automaton.hidden": 8,
+    "patch.levels": 1,
+    "patch.samples": 16,
+}
+TINY = [
+    *("--exemplar-size", "16", "--iterations", "4"),
+    *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
+]
+TRAIN = ["train", "sample:zebra", *TINY]
+
+
+@pytest.fixture(scope="module")
+def place(command: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with a picture and a tiny run."""
+    place = tmp_path_factory.mktemp("cli")
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(place / "noise.png")
+    done = command([*TRAIN, "-o", "run"], place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def words_of(text: str) -> list[str]:
+    return text.replace("│", " ").replace(",", " ").replace(". ", " ").split()
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS, "weights fetch"])
+def test_every_command_explains_itself(name: str, command: Any, tmp_path: Path) -> None:
+    for flag in ("--help", "-h"):
+        done = command([*name.split(), flag], tmp_path)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        assert " ".join(["Usage:", "nca-texture", *name.split()]) in done.stdout
+
+
+def test_help_names_every_command_and_every_preset(command: Any, tmp_path: Path) -> None:
+    done = command([], tmp_path)
+    assert done.returncode == 0
+    assert set(COMMANDS) <= set(words_of(done.stdout))
+    assert set(PRESETS) <= set(words_of(command(["train", "--help"], tmp_path).stdout))
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["--version"], ["tile"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        "import sys\nfrom nca_texture.cli import main\n"
+        f"sys.argv = ['nca-texture', *{args}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'skimage', 'scipy', 'PIL', 'kornia', 'torchvision'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_from_picture_to_tile_in_new_interpreters(whole_command: Any, tmp_path: Path) -> None:
+    trained = whole_command.run([*TRAIN, "--json"], tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    answer = json.loads(trained.stdout)
+    assert answer == {
+        "directory": "runs/zebra",
+        "model": "runs/zebra/model.safetensors",
+        "iterations": 4,
+    }
+    names = {path.name for path in (tmp_path / "runs" / "zebra").iterdir()} - {".lock"}
+    assert names == {
+        *("model.safetensors", "checkpoint.safetensors"),
+        *("recipe.toml", "log.jsonl", "preview.png"),
+    }
+    assert "16.0 source pixels become one cell" in trained.stderr
+    assert trained.stderr.splitlines()[-1].endswith(
+        "next: nca-texture tile runs/zebra -o zebra.png --size 1024"
+    )
+
+    tiled = whole_command.run(
+        ["tile", "runs/zebra", "-o", "zebra.png", "--size", "40x24", "--json"], tmp_path
+    )
+    assert tiled.returncode == 0, tiled.stderr
+    assert json.loads(tiled.stdout)["files"] == ["zebra.png"]
+    assert Image.open(tmp_path / "zebra.png").size == (40, 24)
+    assert "wrote zebra.png" in tiled.stderr
+
+    checked = whole_command.run(["check", "zebra.png", "--json"], tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    assert json.loads(checked.stdout)[0]["file"] == "zebra.png"
+
+
+def test_talk_is_on_stderr_and_results_are_json_on_stdout(command: Any, place: Path) -> None:
+    for args in (
+        ["info", "run"],
+        ["info", "run/checkpoint.safetensors"],
+        ["tile", "run", "-o", "talk.png", "--size", "16"],
+        ["info", "talk.png"],
+        ["check", "talk.png"],
+        ["samples"],
+        ["samples", "bricks", "-o", "bricks.png", "--size", "16"],
+        ["weights"],
+        ["doctor"],
+    ):
+        done = command([*args, "--json"], place)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)
+    quiet = command(["tile", "run", "-o", "quiet.png", "--size", "16", "-q"], place)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    quiet = command([*TRAIN, "-o", "quiet-run", "-q"], place)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert (place / "quiet-run" / "model.safetensors").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error(place: Path) -> None:
+    piped = f"{sys.executable} -m nca_texture info run --json | head -c 1"
+    done = subprocess.run(piped, cwd=place, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout == "{"
+    assert done.stderr == ""
+
+
+def test_a_stdout_that_is_full_is_one_sentence(place: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nca_texture", "info", "run"],
+            cwd=place,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_same_seed_is_the_same_model_and_the_same_picture(command: Any, place: Path) -> None:
+    models, pictures = [], []
+    for name, seed in (("same-a", "7"), ("same-b", "7"), ("other", "8"), ("words", "old oak")):
+        assert command([*TRAIN, "-o", name, "--seed", seed, "-q"], place).returncode == 0
+        models.append((place / name / "model.safetensors").read_bytes())
+        args = ["tile", "same-a", "-o", f"{name}.png", "--size", "32", "--seed", seed, "-q"]
+        assert command(args, place).returncode == 0
+        pictures.append((place / f"{name}.png").read_bytes())
+    for results in (models, pictures):
+        assert results[0] == results[1]
+        assert len(set(results)) == 3
+    assert load_model(place / "words")[1].training.seed > 2**16
+
+
+def test_a_second_run_takes_another_directory_and_says_so(command: Any, tmp_path: Path) -> None:
+    for name in ("zebra", "zebra-2", "zebra-3"):
+        done = command(TRAIN, tmp_path)
+        assert done.returncode == 0
+        assert f"-> runs/{name}\n" in done.stderr
+        said = f"runs/zebra exists: this run goes to runs/{name}" in done.stderr
+        assert said == (name != "zebra")
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"zebra", "zebra-2", "zebra-3"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_printed_recipe_reads_back(preset: str, command: Any, tmp_path: Path) -> None:
+    first = command(["train", "a.png", "--preset", preset, "--print-config"], tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert from_toml(first.stdout).preset == preset
+    (tmp_path / "recipe.toml").write_text(first.stdout)
+    again = command(["train", "--config", "recipe.toml", "--print-config"], tmp_path)
+    assert again.stdout == first.stdout
+
+
+def test_settings_go_over_flags_over_files_over_presets(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'preset = "best"\n[training]\niterations = 11\nwidth = 33\nseed = 5\n'
+    )
+    args = ["train", "a.png", "--config", "own.toml", "--print-config"]
+    resolved = tomllib.loads(command(args, tmp_path).stdout)
+    assert resolved["preset"] == "best"
+    assert resolved["target"]["source"] == "a.png"
+    assert resolved["automaton"]["hidden"] == PRESETS["best"].recipe.automaton.hidden
+    assert resolved["training"]["iterations"] == 11
+    assert resolved["training"]["batch_size"] == PRESETS["best"].recipe.training.batch_size
+    args += ["--iterations", "12", "--seed", "6", "--edge", "x", "--layout", "hex"]
+    args += [
+        "--set",
+        "training.seed=7",
+        "--set",
+        "training.steps=[5, 6]",
+        "--set",
+        "patch.levels=3",
+    ]
+    resolved = tomllib.loads(command(args, tmp_path).stdout)
+    assert resolved["training"]["iterations"] == 12
+    assert resolved["training"]["seed"] == 7
+    assert resolved["training"]["steps"] == [5, 6]
+    assert resolved["training"]["width"] == 33
+    assert resolved["automaton"]["edge"] == "x"
+    assert resolved["automaton"]["layout"] == "hex"
+    assert resolved["losses"][0]["options"]["levels"] == 3
+
+
+def test_a_dry_run_writes_nothing(command: Any, place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    for args in (
+        [*TRAIN, "--dry-run"],
+        [*TRAIN, "--dry-run", "-o", "dry/run"],
+        ["tile", "run", "-o", "dry.png", "--dry-run", "--proof", "2x2"],
+    ):
+        done = command(args, place)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_time_budget_becomes_iterations(command: Any, place: Path) -> None:
+    args = [*TRAIN, "-o", "timed", "--time", "0.5s"]
+    at = args.index("--iterations")
+    done = command(args[:at] + args[at + 2 :], place)
+    assert done.returncode == 0, done.stderr
+    said = next(line for line in done.stderr.splitlines() if line.startswith("0.5s are"))
+    count = int(said.split()[2])
+    stored = tomllib.loads((place / "timed" / "recipe.toml").read_text())
+    assert stored["training"]["iterations"] == count
+    assert load_model(place / "timed")[1].training.iterations == count
+
+
+def test_from_starts_at_the_parents_weights_and_shape(command: Any, place: Path) -> None:
+    still = ["--set", "training.learning_rate=1e-9", "--set", "training.judge_every=0"]
+    args = ["train", "noise.png", "--from", "run", *TINY, *still, "-o", "child", "-q"]
+    assert command(args, place).returncode == 0
+    parent, child = load_model(place / "run")[0], load_model(place / "child")[0]
+    for name, value in parent.state_dict().items():
+        torch.testing.assert_close(child.state_dict()[name], value, atol=1e-6, rtol=0)
+    done = command(["train", "noise.png", "--from", "run", "--print-config"], place)
+    assert tomllib.loads(done.stdout)["automaton"]["channels"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "axes"), [(["--edge", "x"], "x"), (["--edge", "y", "--beyond", "zero"], "y")]
+)
+def test_a_tile_wraps_where_it_was_told_to(
+    options: list[str], axes: str, command: Any, place: Path
+) -> None:
+    args = ["tile", "run", "-o", f"wraps-{axes}.png", "--size", "32", *options, "--json"]
+    done = command(args, place)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["edge"] == axes
+    assert command(["check", f"wraps-{axes}.png", "--axes", axes, "-q"], place).returncode == 0
+
+
+def test_tiles_have_the_size_depth_and_cells_asked_for(command: Any, place: Path) -> None:
+    args = ["tile", "run", "--size", "40x24", "-q"]
+    for name, options in {
+        "none": ["--edge", "none"],
+        "hex": ["--layout", "hex"],
+        "deep": ["--depth", "16"],
+        "proof": ["--proof", "3x2"],
+    }.items():
+        done = command([*args, "-o", f"is-{name}.png", *options], place)
+        assert done.returncode == 0, done.stderr
+        assert Image.open(place / f"is-{name}.png").size == (40, 24)
+    assert (place / "is-deep.png").read_bytes()[24] == 16
+    assert (place / "is-none.png").read_bytes()[24] == 8
+    one, many = (np.asarray(Image.open(place / f"is-proof{end}.png")) for end in ("", "_proof"))
+    assert np.array_equal(many, np.tile(one, (2, 3, 1)))
+
+
+def test_check_tells_a_picture_that_tiles_from_one_that_does_not(command: Any, place: Path) -> None:
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    wave = (127 + 120 * np.sin(np.arange(64) * 2 * np.pi / 64)).astype(np.uint8)
+    for name, line in (("ramp", ramp), ("wave", wave)):
+        Image.fromarray(np.repeat(line[None], 64, 0)).save(place / f"{name}.png")
+    assert command(["check", "wave.png"], place).returncode == 0
+    done = command(["check", "wave.png", "ramp.png"], place)
+    assert done.returncode == 4
+    assert "wave.png: tiles" in done.stderr
+    assert "ramp.png: does not tile" in done.stderr
+    assert command(["check", "ramp.png", "--axes", "y"], place).returncode == 0
+
+
+def test_info_tells_what_a_file_is(command: Any, place: Path) -> None:
+    text = command(["info", "run"], place).stdout
+    assert "sample:zebra 256x256 -> 16x16" in text
+    told = json.loads(command(["info", "run", "--json"], place).stdout)
+    assert told["kind"] == "model"
+    assert told["iterations"] in (2, 4)
+    assert told["recipe"]["training"]["width"] == 16
+    told = json.loads(command(["info", "run/checkpoint.safetensors", "--json"], place).stdout)
+    assert told["iteration"] == "4 of 4"
+
+
+def test_samples_are_listed_and_written(command: Any, place: Path) -> None:
+    listed = command(["samples"], place)
+    assert {line.split()[0] for line in listed.stdout.splitlines()} == set(SAMPLES)
+    for _ in range(2):
+        args = ["samples", "marble", "-o", "marble.png", "--size", "48", "--force"]
+        assert command(args, place).returncode == 0
+    assert Image.open(place / "marble.png").size == (48, 48)
+
+
+def test_weights_and_doctor_report(command: Any, place: Path) -> None:
+    listed = command(["weights"], place)
+    assert {"vgg16", "vgg19", "squeezenet1_1"} <= set(listed.stdout.split())
+    healthy = command(["doctor"], place)
+    assert healthy.returncode == 0
+    assert "torch" in healthy.stdout
+    assert "FAIL" not in healthy.stdout
+
+
+def test_tensorboard_gets_losses_and_pictures(command: Any, place: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = command([*TRAIN, "-o", "board", "--tensorboard", "-q"], place)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    events = accumulator.EventAccumulator(str(place / "board"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss/total", "loss/patch", "roll-out", "learning_rate"} <= set(tags["scalars"])
+    assert "roll-out" in tags["images"]
+    assert [event.step for event in events.Scalars("loss/total")] == [2, 4]
