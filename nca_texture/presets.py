@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nca_texture.kernels.rule import Limits
-from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe
+from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
 from nca_texture.training import TrainPlan
 
 
@@ -27,9 +27,10 @@ _OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
 
 _DRAFT = Recipe(
     preset="draft",
+    target=TargetPlan(crop="square"),  # the middle of a photograph is its subject
     automaton=AutomatonPlan(hidden=64),
     losses=(_loss("patch"), _OVERFLOW),
-    training=TrainPlan(iterations=900),
+    training=TrainPlan(iterations=1200, width=64, height=64, warmup=20, judge_every=200),
 )
 _BALANCED = replace(
     _DRAFT,

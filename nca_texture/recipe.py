@@ -33,7 +33,7 @@ class TargetPlan:
     """What to become."""
 
     source: str = ""  # a path, a folder, sample:NAME or skimage:NAME
-    crop: str | None = None  # WIDTHxHEIGHT+X+Y in source pixels
+    crop: str = "all"  # WIDTHxHEIGHT+X+Y in source pixels, or "square": the largest in the middle
     exemplar_size: int = 128  # cells of the longer side
 
     def __post_init__(self) -> None:

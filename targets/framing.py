@@ -64,15 +64,21 @@ def frame(values: NDArray, crop: str | None, exemplar_size: int, name: str) -> F
 
 
 def parse_crop(crop: str | None, shape: tuple[int, int], name: str) -> tuple[int, int, int, int]:
-    """Read "WIDTHxHEIGHT+X+Y" or, centred, "WIDTHxHEIGHT" as (top, left, height, width)."""
+    """Read "WIDTHxHEIGHT+X+Y" as (top, left, height, width); without "+X+Y" it is the middle.
+
+    "square" is the largest square in the middle, "all" everything, and so is None.
+    """
     rows, columns = shape
-    if crop is None:
+    if crop is None or crop == "all":
         return 0, 0, rows, columns
+    if crop == "square":
+        side = min(rows, columns)
+        return (rows - side) // 2, (columns - side) // 2, side, side
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})(?:\+(\d{1,9})\+(\d{1,9}))?", crop.strip())
     if match is None:
         raise ValueError(
             f"cannot read the crop {crop!r}; write WIDTHxHEIGHT+X+Y, such as 512x512+100+40, "
-            "or WIDTHxHEIGHT for the middle"
+            "WIDTHxHEIGHT for the middle, square, or all"
         )
     width, height = int(match[1]), int(match[2])
     left = int(match[3]) if match[3] else max(columns - width, 0) // 2

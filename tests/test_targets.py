@@ -619,3 +619,10 @@ def test_a_sample_target_hashes_the_bytes_that_it_shows() -> None:
     shown_bytes = (exemplar.image[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     assert exemplar.sha256 == hashlib.sha256(shown_bytes.tobytes()).hexdigest()
     assert exemplar.image.shape == (1, 3, 256, 256)
+
+
+def test_the_middle_square_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "wide.png", picture(24, 40))
+    square = read_target(path, crop="square")
+    assert torch.equal(square.image, read_target(path, crop="24x24+8+0").image)
+    assert torch.equal(read_target(path, crop="all").image, read_target(path).image)

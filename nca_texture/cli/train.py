@@ -91,7 +91,9 @@ def train(
     ] = None,
     crop: Annotated[
         str | None,
-        typer.Option(metavar="WxH+X+Y", help="The part of the picture to learn, in pixels."),
+        typer.Option(
+            metavar="WxH+X+Y|square|all", help="The part of the picture to learn, in pixels."
+        ),
     ] = None,
     exemplar_size: Annotated[
         int | None,
