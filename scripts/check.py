@@ -1,6 +1,7 @@
 """All of continuous integration: format, lint, types and tests; run everything, then judge."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ def main() -> int:
     # Two test processes share two cores.
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
     for command in COMMANDS:
-        print("$", *command, flush=True)
+        print("$", shlex.join(command), flush=True)
         began = time.monotonic()
         call = [sys.executable, "-m", *command]
         code = subprocess.run(call, cwd=ROOT, env=environment, check=False).returncode
