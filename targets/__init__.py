@@ -60,8 +60,9 @@ def read_target(
     ``spec`` is the path of an image file, the path of a folder (its images are pictures of one
     texture), ``sample:NAME`` or ``skimage:NAME``. ``crop`` is WIDTHxHEIGHT+X+Y in source pixels,
     WIDTHxHEIGHT for the middle, "square" for the largest square in the middle. The longer side is
-    reduced to ``exemplar_size`` cells, never enlarged. Raises ``InputError`` for a source that cannot be used (missing, damaged, foreign,
-    larger than ``max_pixels``, fully transparent, too small) and ``ValueError`` for a spec, a crop
-    or a size that makes no sense; each is one sentence.
+    reduced to ``exemplar_size`` cells, never enlarged. Raises ``InputError`` for a source that
+    cannot be used (missing, damaged, foreign, larger than ``max_pixels``, fully transparent, too
+    small) and ``ValueError`` for a spec, a crop or a size that makes no sense; each is one
+    sentence.
     """
     return find_target(spec, max_pixels).read(crop, exemplar_size)

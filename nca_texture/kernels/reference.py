@@ -143,7 +143,8 @@ class _Layers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        (gradient,) = gradients
         x, first, bias, last = ctx.saved_tensors
         hidden = torch.addmm(bias, x, first)
         back = gradient @ last.t()
