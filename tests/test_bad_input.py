@@ -196,10 +196,10 @@ CASES = {
 
 ACCEPTED = {
     "cmyk.jpg": "CMYK",
-    "palette.png": "12x16",
+    "palette.png": "palette.png 12x",
     "deep.png": "16 bits",
     "turned.jpg": "turned upright",
-    "grey.png": "12x16",
+    "grey.png": "grey.png 12x",
     "moving.gif": "animated (2 frames)",
     "pictures": "(2 pictures)",
     "half.png": "laid over white",
