@@ -29,7 +29,8 @@ _FIRE, _RESEED, _POOL, _JUDGE, _REDRAW = 11, 12, 13, 14, 15
 
 _CHECK_EVERY = 10  # iterations between looks at the losses: each look waits for the device
 _SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go back to
-_EXPLODED = 1e3  # a loss this many times its first values has exploded; spikes are less
+_EXPLODED = 1e3  # losses that stay above this many times the first values have exploded
+_RUN_AWAY = 100.0  # a state with a number beyond this does not come back: it starts anew
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
 _MOST_TRIALS = 25  # iterations run to find out how long one takes
@@ -300,7 +301,7 @@ class _Run:
         total.backward()
         norm = self._treat_gradients()
         self.optimizer.step()
-        self.pool.put(loan, state)
+        self.pool.put(loan, self._without_runaways(state.detach()))
 
         losses = {name: value.detach().mean() for name, value in terms.items()}
         losses["total"] = total.detach()
@@ -333,6 +334,17 @@ class _Run:
             )
         return state
 
+    def _without_runaways(self, state: Tensor) -> Tensor:
+        """Replace samples of ``state`` [B, C, H, W] that ran away by seeds, without a look.
+
+        A young rule may blow a state up; in the pool it would be handed out again and again.
+        NaN is no run-away: it is left for the next look to find.
+        """
+        gone = (state.abs() > _RUN_AWAY).any(3).any(2).any(1)
+        seed = stream(self.plan.seed, _RESEED, self.now.iteration)
+        fresh = self.automaton.seed(len(state), self.plan.size, seed=seed)
+        return torch.where(gone[:, None, None, None], fresh, state)
+
     def _treat_gradients(self) -> Tensor:
         """Equalise or clip; return the norm that all gradients had together."""
         found = [p.grad for p in self.automaton.parameters() if p.grad is not None]
@@ -354,7 +366,9 @@ class _Run:
         if self.now.first_loss is None and all(map(math.isfinite, losses)):
             self.now.first_loss = statistics.median(map(abs, losses))
         ceiling = _EXPLODED * max(self.now.first_loss or 0.0, 1e-3)
-        bad = [x for x in losses if not math.isfinite(x) or abs(x) > ceiling]
+        bad = [x for x in losses if not math.isfinite(x)]
+        if min(map(abs, losses)) > ceiling:  # a single spike heals by itself
+            bad.append(max(losses, key=abs))
         if bad or not all(math.isfinite(norm) for norm in norms):
             return (self._go_back(bad[0] if bad else math.nan),)
         asleep = max(norms) < _ASLEEP

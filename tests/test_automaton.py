@@ -267,7 +267,7 @@ def test_published_kernels_digit_by_digit() -> None:
 
 
 def test_turning_the_unit_hex_bank_by_60_degrees_turns_what_it_sees() -> None:
-    """Turn a hexagonal picture by 60 degrees about a cell: the bank turned back sees it as before."""
+    """Turn a hexagonal picture by 60 degrees: the bank turned back sees it as before."""
     automaton = CellularAutomaton(channels=3, grid=Grid("hex", "zero"), bank="distill-tf")
     size, centre = 21, 10
     axial = {

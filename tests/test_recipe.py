@@ -226,7 +226,7 @@ def test_differences_are_all_there_is_and_both_values() -> None:
     assert differences(other, DRAFT) == [
         "losses.overflow.weight is 2.5, not 10.0",
         "losses.patch.options.levels is 3, not unset",
-        'target.crop is "8x8", not unset',
+        'target.crop is "8x8", not "square"',
         "training.seed is 4, not 0",
     ]
 

@@ -92,7 +92,7 @@ class TrainingView:
         self._shown = now
         loss = report.loss
         self.losses.append(loss)
-        done = report.iteration - self.start
+        done = max(report.iteration - self.start, 1)  # a run may go back to where it began
         rate = done / max(now - self._began, 1e-9)
         if self._live is None:
             left = (self.iterations - report.iteration) / rate

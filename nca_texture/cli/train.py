@@ -391,8 +391,7 @@ def _with_loss(
 ) -> "Recipe":
     """Replace the first loss by the one asked for, or by what ``auto`` finds at hand."""
     from nca_texture.losses import pick_loss_class
-    from nca_texture.presets import auto_loss
-    from nca_texture.recipe import LossPlan
+    from nca_texture.presets import auto_loss, loss_plan
 
     if not recipe.losses:
         return recipe
@@ -402,12 +401,13 @@ def _with_loss(
         common.talk(f"loss: {why}", quiet)
     elif loss is not None and loss != first.name:
         pick_loss_class(loss)
-        first = LossPlan(name=loss)
-        if loss in ("sliced", "gram", "emd", "activation"):
-            first = replace(first, options={"features": features or _network_at_hand()})
+        first = loss_plan(loss)
+        if loss in ("sliced", "gram", "emd"):
+            network = {"features": features or _network_at_hand()}
+            first = replace(first, options=first.options | network)
     if features is not None:
         if "features" not in first.options and loss is None:
-            first = LossPlan(name="sliced")
+            first = loss_plan("sliced")
         first = replace(first, options=first.options | {"features": features})
     return replace(recipe, losses=(first, *recipe.losses[1:]))
 
