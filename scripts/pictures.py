@@ -1,0 +1,61 @@
+"""Make the pictures of the README: drawn samples beside what the draft preset grows from them.
+
+    python scripts/pictures.py [NAME ...]     trains what runs/pictures lacks, then writes docs/
+
+Each training takes some minutes on two CPU cores; a finished one is kept and used again.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nca_texture.render import plan, render
+from nca_texture.store import load_model
+from nca_texture.targets import read_target
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "runs" / "pictures"
+SAMPLES = ("weave", "bubbles", "leopard", "honeycomb", "lava", "scales")
+GAP = 8
+
+
+def train(name: str) -> Path:
+    """Train one sample with the draft preset, unless that was done before."""
+    path = RUNS / name
+    if not (path / "model.safetensors").exists():
+        command = ["-m", "nca_texture", "train", f"sample:{name}", "-o", str(path)]
+        subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
+    return path
+
+
+def pair(name: str) -> np.ndarray:
+    """Put a sample's exemplar, 128 pixels, beside 256x128 pixels of what was grown."""
+    automaton, _, origin = load_model(train(name))
+    grown = render(automaton, plan(automaton, (128, 256), max(origin.steps, 200)), seed=name)
+    exemplar = read_target(f"sample:{name}").image[0].permute(1, 2, 0).numpy()
+    gap = np.ones((128, GAP, 3), np.float32)
+    return np.concatenate([exemplar, gap, grown], axis=1)
+
+
+def main() -> None:
+    """Write docs/samples.png, two pairs a row."""
+    names = sys.argv[1:] or list(SAMPLES)
+    pairs = [pair(name) for name in names]
+    if len(pairs) % 2:
+        pairs.append(np.ones_like(pairs[0]))
+    rows: list[np.ndarray] = []
+    for left, right in zip(pairs[::2], pairs[1::2], strict=True):
+        rows += [np.concatenate([left, np.ones((128, 3 * GAP, 3), np.float32), right], axis=1)]
+        rows += [np.ones((GAP, rows[0].shape[1], 3), np.float32)]
+    pixels = (np.concatenate(rows[:-1]).clip(0, 1) * 255).round().astype(np.uint8)
+    path = ROOT / "docs" / "samples.png"
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path, optimize=True)
+    print(f"wrote {path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
