@@ -114,8 +114,9 @@ class Verdict:
 
     @property
     def best_steps(self) -> int:
-        """The mark with the lowest loss: how long to grow a picture by default."""
-        return self.marks[min(range(len(self.marks)), key=self.losses.__getitem__)]
+        """The first mark about as good as the best: how long to grow a picture by default."""
+        enough = min(self.losses) + 0.1 * abs(min(self.losses))
+        return next(m for m, loss in zip(self.marks, self.losses, strict=True) if loss <= enough)
 
 
 @dataclass
@@ -212,7 +213,8 @@ def judge(
 ) -> Verdict:
     """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
     most = plan.steps[1]
-    marks = sorted({most, 2 * most, max(plan.judge_steps, most)})
+    last = max(plan.judge_steps, most)
+    marks = sorted({min(mark, last) for mark in (most, 2 * most, 4 * most, last)})
     seed = stream(plan.seed, _JUDGE)
     losses, done = [], 0
     with torch.no_grad():

@@ -18,7 +18,7 @@ from nca_texture.targets import read_target
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "pictures"
-SAMPLES = ("weave", "bubbles", "leopard", "honeycomb", "lava", "scales")
+SAMPLES = ("weave",)
 GAP = 8
 
 
@@ -32,24 +32,21 @@ def train(name: str) -> Path:
 
 
 def pair(name: str) -> np.ndarray:
-    """Put a sample's exemplar, 128 pixels, beside 256x128 pixels of what was grown."""
+    """Put a sample's exemplar, 128 pixels, beside 512x128 pixels of what was grown."""
     automaton, _, origin = load_model(train(name))
-    grown = render(automaton, plan(automaton, (128, 256), max(origin.steps, 200)), seed=name)
+    grown = render(automaton, plan(automaton, (128, 512), origin.steps), seed=name)
     exemplar = read_target(f"sample:{name}").image[0].permute(1, 2, 0).numpy()
     gap = np.ones((128, GAP, 3), np.float32)
     return np.concatenate([exemplar, gap, grown], axis=1)
 
 
 def main() -> None:
-    """Write docs/samples.png, two pairs a row."""
+    """Write docs/samples.png, a pair a row."""
     names = sys.argv[1:] or list(SAMPLES)
     pairs = [pair(name) for name in names]
-    if len(pairs) % 2:
-        pairs.append(np.ones_like(pairs[0]))
     rows: list[np.ndarray] = []
-    for left, right in zip(pairs[::2], pairs[1::2], strict=True):
-        rows += [np.concatenate([left, np.ones((128, 3 * GAP, 3), np.float32), right], axis=1)]
-        rows += [np.ones((GAP, rows[0].shape[1], 3), np.float32)]
+    for row in pairs:
+        rows += [row, np.ones((GAP, row.shape[1], 3), np.float32)]
     pixels = (np.concatenate(rows[:-1]).clip(0, 1) * 255).round().astype(np.uint8)
     path = ROOT / "docs" / "samples.png"
     path.parent.mkdir(exist_ok=True)

@@ -620,9 +620,11 @@ def test_judging_is_always_alike_and_changes_nothing() -> None:
     one, other = (judge(automaton, ToColour(), plan) for _ in range(2))
     assert one.losses == other.losses
     assert torch.equal(one.picture, other.picture)
-    assert one.marks == (4, 8, 30)
+    assert one.marks == (4, 8, 16, 30)
     assert one.score == pytest.approx(sum(one.losses) / 3)
-    assert one.losses[one.marks.index(one.best_steps)] == min(one.losses)
+    place, enough = one.marks.index(one.best_steps), 1.1 * min(one.losses)
+    assert one.losses[place] <= enough
+    assert all(loss > enough for loss in one.losses[:place])
     assert same(weights_of(automaton), before)
     assert all(parameter.grad is None for parameter in automaton.parameters())
 
