@@ -33,6 +33,29 @@ Device = Annotated[
         help="auto, cpu, cuda, cuda:1 or mps.",
     ),
 ]
+# Of the grid; what is not given stays as the preset, or the model, has it.
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYOUT", help="square or hex cells.", show_default="the preset's or model's"
+    ),
+]
+Edge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AXES",
+        help="Axes to tile on: xy, x, y or none.",
+        show_default="the preset's or model's",
+    ),
+]
+Beyond = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="What lies beyond an axis that does not wrap: zero, reflect, replicate.",
+        show_default="the preset's or model's",
+    ),
+]
 Kernel = Annotated[str, typer.Option("--kernel", metavar="NAME", help="auto or reference.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]

@@ -27,24 +27,9 @@ def tile(
         typer.Option(help="How long to grow.", show_default="what the model was scored at"),
     ] = None,
     depth: Annotated[int, typer.Option(help="Bits of a channel: 8 or 16.")] = 8,
-    edge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AXES", help="Axes to tile on: xy, x, y or none.", show_default="the model's"
-        ),
-    ] = None,
-    beyond: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND",
-            help="What lies beyond an axis that does not wrap: zero, reflect, replicate.",
-            show_default="the model's",
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(metavar="LAYOUT", help="square or hex cells.", show_default="the model's"),
-    ] = None,
+    edge: common.Edge = None,
+    beyond: common.Beyond = None,
+    layout: common.Layout = None,
     proof: Annotated[
         str | None,
         typer.Option(

@@ -71,24 +71,9 @@ def train(
             metavar="FILE", help="Weights of that network (safetensors, torchvision's keys)."
         ),
     ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(metavar="LAYOUT", help="square or hex cells.", show_default=_FROM_PRESET),
-    ] = None,
-    edge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AXES", help="Axes to tile on: xy, x, y or none.", show_default=_FROM_PRESET
-        ),
-    ] = None,
-    beyond: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND",
-            help="What lies beyond an axis that does not wrap: zero, reflect, replicate.",
-            show_default=_FROM_PRESET,
-        ),
-    ] = None,
+    layout: common.Layout = None,
+    edge: common.Edge = None,
+    beyond: common.Beyond = None,
     crop: Annotated[
         str | None,
         typer.Option(
