@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nca_texture import kernels
 from nca_texture.grid import Grid
-from nca_texture.kernels.rule import Limits, Rule, World
+from nca_texture.kernels.rule import Limits, Precision, Rule, World
 from nca_texture.noise import SEED_STATE, sample_seeds, uniform
 from nca_texture.perception import Bank, Perception
 
@@ -186,6 +186,7 @@ class CellularAutomaton(nn.Module):
         origin: tuple[int, int] = (0, 0),
         extent: tuple[int, int] | None = None,
         kernel: str = "auto",
+        precision: Precision = "float32",
         fire_rate: float | Tensor | None = None,
         dt: float = 1.0,
         dx: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
@@ -198,7 +199,9 @@ class CellularAutomaton(nn.Module):
         this block lies in how large a world: cells within ``reach * steps`` of a border that is
         not the world's are not to be trusted. ``fire_rate``, ``dx`` (one, or (dx, dy)) and
         ``angle`` (radians) are numbers or maps [H, W] of the world; ``dt`` scales every update.
-        dx, dy and dt are NoiseNCA's continuous scales.
+        dx, dy and dt are NoiseNCA's continuous scales. ``precision`` is what matrix products are
+        rounded to before they are multiplied; states and sums stay as they are, and a kernel that
+        cannot do it is an error.
         """
         if steps < 0:
             raise ValueError(f"steps is {steps}; give 0 or more")
@@ -209,7 +212,11 @@ class CellularAutomaton(nn.Module):
             )
         extent = (state.shape[2], state.shape[3]) if extent is None else extent
         self.grid.check_size(extent)
-        rule = self._rule(state, extent, fire_rate, dt, dx, angle)
+        if precision not in get_args(Precision):
+            raise ValueError(
+                f"precision is {precision!r}; choose from {', '.join(get_args(Precision))}"
+            )
+        rule = self._rule(state, extent, fire_rate, dt, dx, angle, precision)
         _, run = kernels.choose(kernel, rule, state)
         return run(rule, state, steps, sample_seeds(seed, len(state)), start, World(origin, extent))
 
@@ -255,6 +262,7 @@ class CellularAutomaton(nn.Module):
         dt: float,
         dx: float | Tensor | tuple[float | Tensor, float | Tensor],
         angle: float | Tensor,
+        precision: Precision = "float32",
     ) -> Rule:
         rate = torch.as_tensor(
             self.fire_rate if fire_rate is None else fire_rate, dtype=torch.float64
@@ -283,6 +291,7 @@ class CellularAutomaton(nn.Module):
             dt=dt,
             limits=self.limits,
             living=_LIVING if self.living else None,
+            precision=precision,
         )
 
     def _mixed(

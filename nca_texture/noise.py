@@ -39,7 +39,7 @@ def sample_seeds(seed: int | str | list[int], batch: int) -> list[int]:
 
 def stream(seed: int, purpose: int, index: int = 0) -> int:
     """Derive the seed of another stream of numbers: pcg4d of (index, purpose, 0, seed), last."""
-    words = [torch.tensor(_signed(word), dtype=torch.int32) for word in (index, purpose, 0, seed)]
+    words = [torch.tensor(signed(word), dtype=torch.int32) for word in (index, purpose, 0, seed)]
     return int(pcg4d(*words)[3].item()) & 0xFFFFFFFF
 
 
@@ -61,8 +61,8 @@ def pcg4d(x: Tensor, y: Tensor, z: Tensor, w: Tensor) -> tuple[Tensor, Tensor, T
 def cell_hash(seeds: list[int], step: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
     """Hash every cell: four int32 tensors [B, H, W] for ``rows`` [H] and ``columns`` [W]."""
     device = rows.device
-    w = torch.tensor([_signed(seed) for seed in seeds], dtype=torch.int32, device=device)
-    z = torch.tensor(_signed(step), dtype=torch.int32, device=device)
+    w = torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32, device=device)
+    z = torch.tensor(signed(step), dtype=torch.int32, device=device)
     return pcg4d(columns.int(), rows.int()[:, None], z, w[:, None, None])
 
 
@@ -91,7 +91,7 @@ def generator(seed: int, iteration: int, purpose: int = TRAINING) -> torch.Gener
     )
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """Reinterpret 32 unsigned bits as the int32 that torch wants."""
     word &= 0xFFFFFFFF
     return word - 2**32 if word >= 2**31 else word

@@ -8,34 +8,37 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from nca_texture.kernels import reference
+from nca_texture.kernels import reference, triton
 from nca_texture.kernels.rule import Rule, World
 
 Grow = Callable[[Rule, Tensor, int, list[int], int, World], Tensor]
 
 
-def _always(rule: Rule, state: Tensor) -> list[str]:
-    """List what keeps a kernel that can do everything from running: nothing."""
-    return []
-
-
 # Fastest first: name -> (grow, reasons why it cannot run on this rule and state).
 KERNELS: dict[str, tuple[Grow, Callable[[Rule, Tensor], list[str]]]] = {
-    "reference": (reference.grow, _always),
+    "triton": (triton.grow, triton.reasons),
+    "reference": (reference.grow, reference.reasons),
 }
+
+# While this is true of a kernel, it runs only when asked for by name.
+_SLOW: dict[str, Callable[[], bool]] = {"triton": triton.interpreted}
 
 
 def choose(name: str, rule: Rule, state: Tensor) -> tuple[str, Grow]:
     """Return the kernel called ``name``, or for ``auto`` the fastest that can run here.
 
-    Raises ``ValueError`` with every reason when the kernel asked for cannot run: a demand is never
+    Raises ``ValueError`` with every reason when what is asked for cannot run: a demand is never
     answered with another kernel.
     """
     if name == "auto":
+        refused = []
         for known, (grow, reasons) in KERNELS.items():
-            if not reasons(rule, state):
+            slow = known in _SLOW and _SLOW[known]()
+            found = ["it runs in an interpreter"] if slow else reasons(rule, state)
+            if not found:
                 return known, grow
-        raise AssertionError("the reference kernel runs everywhere")
+            refused.append(f"{known} ({'; '.join(found)})")
+        raise ValueError("no kernel can run here: " + ", ".join(refused))
     if name not in KERNELS:
         raise ValueError(f"no kernel is called {name!r}; choose from auto, {', '.join(KERNELS)}")
     grow, reasons = KERNELS[name]

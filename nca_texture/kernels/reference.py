@@ -26,11 +26,11 @@ def grow(
 ) -> Tensor:
     """Take ``steps`` steps of ``rule`` from ``state`` [B, C, H, W], ``start`` steps old."""
     height, width = state.shape[-2:]
-    rows = _coordinates(world.origin[0], height, world.extent[0], rule.edges[0], state.device)
-    columns = _coordinates(world.origin[1], width, world.extent[1], rule.edges[1], state.device)
-    limit, mix = _crop(rule.fire_limit, rows, columns), rule.mix
+    rows = coordinates(world.origin[0], height, world.extent[0], rule.edges[0], state.device)
+    columns = coordinates(world.origin[1], width, world.extent[1], rule.edges[1], state.device)
+    limit, mix = crop(rule.fire_limit, rows, columns), rule.mix
     if mix is not None:
-        mix = _crop(mix, rows, columns).permute(3, 4, 0, 1, 2)  # [H, W, C or 1, F, basis]
+        mix = crop(mix, rows, columns).permute(3, 4, 0, 1, 2)  # [H, W, C or 1, F, basis]
     always = bool((rule.fire_limit >= 2**24).all())
     panels = _Panels(rule, state.device.type)
     cells = state.permute(0, 2, 3, 1).contiguous()
@@ -46,6 +46,13 @@ def grow(
             cells = cells * (alive & _alive(cells, rule.living, rule, rows))
         cells = _clamp(cells, rule.limits.state)
     return cells.permute(0, 3, 1, 2)
+
+
+def reasons(rule: Rule, state: Tensor) -> list[str]:
+    """List what keeps this kernel from running on ``state``: only a wish for other products."""
+    if rule.precision == "float32":
+        return []
+    return [f"it multiplies in the state's own type, not in {rule.precision}"]
 
 
 def perceive(cells: Tensor, rule: Rule, rows: Tensor, mix: Tensor | None = None) -> Tensor:
@@ -174,13 +181,13 @@ def _alive(cells: Tensor, living: tuple[int, float], rule: Rule, rows: Tensor) -
     return torch.maximum(most, slant) > threshold
 
 
-def _coordinates(origin: int, count: int, extent: int, edge: str, device: torch.device) -> Tensor:
+def coordinates(origin: int, count: int, extent: int, edge: str, device: torch.device) -> Tensor:
     """World coordinates of ``count`` cells from ``origin`` on, wrapped on a torus axis: [count]."""
     index = torch.arange(origin, origin + count, device=device)
     return index % extent if edge == "torus" else index
 
 
-def _crop(world: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def crop(world: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Cut the block's part out of a world map [..., H, W]; a scalar is the same everywhere."""
     if world.ndim == 0:
         return world

@@ -5,6 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -32,6 +34,7 @@ class Rule:
     dt: float
     limits: Limits
     living: tuple[int, float] | None  # (channel, threshold) of the living mask
+    precision: Precision = "float32"  # of what is multiplied in matrix products; sums are float32
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,291 @@
+"""A step as one fused kernel and its gradient as two, written in Triton for NVIDIA GPUs.
+
+State in, state out: percepts and the hidden layer stay on the chip, and for a gradient only the
+states are kept; everything else is made anew on the way back. Triton comes with torch on Linux and
+is imported when a state runs here, not before. With TRITON_INTERPRET=1 in the environment before
+anything imports Triton the kernels run in its interpreter, without a GPU: slow, but the same code.
+"""
+
+import importlib.util
+import os
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nca_texture.kernels.reference import coordinates, crop
+from nca_texture.kernels.rule import Rule, World
+from nca_texture.noise import signed
+
+_UNITS = 32  # hidden units that a program holds at a time
+_LEAST = 16  # rows and columns of the smallest matrix product
+_MOST_CELLS = 64  # of a program
+_MOST_NUMBERS = 8192  # percepts of all cells of a program
+_PERCEPTS = 512  # of a cell, padded: more do not fit on the chip
+_PROGRAMS_PER_PROCESSOR = 2
+
+
+def grow(
+    rule: Rule, state: Tensor, steps: int, seeds: list[int], start: int, world: World
+) -> Tensor:
+    """Take ``steps`` steps of ``rule`` from ``state`` [B, C, H, W], ``start`` steps old."""
+    cells = state.permute(0, 2, 3, 1).contiguous()
+    weights = _lay_out(rule)
+    growth = _Growth(rule, cells, seeds, world)
+    numbers = range(start, start + steps)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (cells, *weights)):
+        cells = _Grow.apply(growth, numbers, cells, *weights)
+    else:
+        for number in numbers:
+            cells, _ = growth.step(number, cells, weights)
+    return cells.permute(0, 3, 1, 2)
+
+
+def reasons(rule: Rule, state: Tensor) -> list[str]:
+    """List what keeps this kernel from running on ``state``; empty means it can."""
+    found = []
+    if importlib.util.find_spec("triton") is None:
+        found.append("triton is not installed")
+    if interpreted():
+        if rule.precision == "bfloat16":
+            found.append("Triton's interpreter cannot multiply in bfloat16")
+    elif state.device.type != "cuda":
+        found.append(f"the state is on {state.device.type}, not cuda")
+    elif (found_there := torch.cuda.get_device_capability(state.device)) < (8, 0):
+        found.append(f"the GPU has compute capability {found_there[0]}.{found_there[1]}, not 8.0")
+    if state.dtype != torch.float32:
+        found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
+    if rule.mix is not None:
+        found.append("filters that differ from cell to cell are not supported")
+    channels, filters = _padded_sizes(rule)
+    if channels * filters > _PERCEPTS:
+        found.append(f"a cell has {channels * filters} percepts (padded), more than {_PERCEPTS}")
+    if state[:, 0].numel() >= 2**31:
+        found.append("there are 2**31 cells or more")
+    return found
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _padded_sizes(rule: Rule) -> tuple[int, int]:
+    """Channels and filters as powers of two; an abs rule also sees the cell itself."""
+    channels, filters = rule.filters.shape[1:3]
+    filters += rule.kind == "abs"
+    return max(_power(channels), _LEAST), _power(filters)
+
+
+def _power(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
+class _Weights(NamedTuple):
+    """A rule's numbers as the kernels read them: padded, percepts sorted by (filter, channel)."""
+
+    filters: Tensor  # [R, K*K, FP, CP]
+    first: Tensor  # [P, hidden]; abs: [2, P, CP]
+    bias: Tensor  # [hidden]; abs: not used
+    last: Tensor  # [hidden, CP]; abs: not used
+    bias_out: Tensor  # [CP]; abs: its only bias
+
+
+def _lay_out(rule: Rule) -> _Weights:
+    """Lay out a rule's numbers; differentiable, so that gradients find their way back."""
+    channels, filters = _padded_sizes(rule)
+    bank, first = rule.filters, rule.weight_in
+    count = bank.shape[1]
+    last = rule.weight_out
+    if last is not None:
+        units = -(-len(first) // _UNITS) * _UNITS
+        first = first.reshape(len(first), count, -1).permute(2, 1, 0)
+        first = _pad(first, (filters, channels, units)).reshape(-1, units)
+        bias = _pad(rule.bias_in, (units,))
+        last = _pad(last.t(), (units, channels))
+        bias_out = rule.bias_out
+    else:  # the cell itself becomes one more filter, and both halves of [x, p, |x|, |p|] alike
+        size = bank.shape[-1]
+        itself = bank.new_zeros(size, size)
+        itself[size // 2, size // 2] = 1
+        bank = torch.cat([itself.expand(*bank.shape[:2], 1, -1, -1), bank], dim=2)
+        halves = first.reshape(count, 2, -1)
+        own, seen = halves[..., :count, None], halves[..., count:].unflatten(-1, (count, -1))
+        first = torch.cat([own, seen], dim=-1).permute(1, 3, 2, 0)
+        first = _pad(first, (2, filters, channels, channels)).flatten(1, 2)
+        bias = last = bank.new_zeros(1)
+        bias_out = rule.bias_in
+    bank = bank.permute(0, 3, 4, 2, 1).flatten(1, 2)
+    bank = _pad(bank, (*bank.shape[:2], filters, channels))
+    bias_out = bank.new_zeros(channels) if bias_out is None else _pad(bias_out, (channels,))
+    return _Weights(*(tensor.contiguous() for tensor in (bank, first, bias, last, bias_out)))
+
+
+def _pad(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Pad ``tensor`` with zeros at the end of every axis up to ``shape``."""
+    sizes = zip(reversed(shape), reversed(tensor.shape), strict=True)
+    return F.pad(tensor, [n for size, own in sizes for n in (0, size - own)])
+
+
+class _Growth:
+    """The steps of one rule from one state on: what every launch of a kernel is given."""
+
+    def __init__(self, rule: Rule, cells: Tensor, seeds: list[int], world: World) -> None:
+        from nca_texture.kernels import _triton_step
+
+        self.kernels = _triton_step
+        self.living = rule.living
+        batch, height, width, channels = cells.shape
+        padded, filters = _padded_sizes(rule)
+        block = max(_LEAST, min(_MOST_CELLS, _MOST_NUMBERS // (padded * filters)))
+        self.blocks = -(-batch * height * width // block)
+        device = cells.device
+        rows = coordinates(world.origin[0], height, world.extent[0], rule.edges[0], device)
+        columns = coordinates(world.origin[1], width, world.extent[1], rule.edges[1], device)
+        limits = crop(rule.fire_limit, rows, columns).expand(height, width)
+        words = torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32)
+        self.grid = {
+            "rows": rows.int(),
+            "count": batch * height * width,
+            "height": height,
+            "width": width,
+            "EDGE_Y": rule.edges[0],
+            "EDGE_X": rule.edges[1],
+            "C": channels,
+            "CP": padded,
+            "R": rule.filters.shape[0],
+            "N": block,
+        }
+        self.bank = {"FP": filters, "K": rule.filters.shape[-1]}
+        self.used = {"F": rule.filters.shape[2] + (rule.kind == "abs")}
+        self.rule = {
+            "columns": columns.int(),
+            "seeds": words.to(device),
+            "limits": limits,
+            "stride_y": limits.stride(0),
+            "stride_x": limits.stride(1),
+            "dt": rule.dt,
+            "ABS": rule.kind == "abs",
+            "UNITS": _UNITS,
+            "PERCEPT_LIMIT": rule.limits.percept,
+            "HIDDEN_LIMIT": rule.limits.hidden,
+            "UPDATE_LIMIT": rule.limits.update,
+            "PRECISION": rule.precision,
+        }
+        self.state_limit = rule.limits.state
+
+    def step(self, number: int, cells: Tensor, weights: _Weights) -> tuple[Tensor, Tensor | None]:
+        """Take step ``number`` from ``cells`` [B, H, W, C]; also say which live, [B, H, W]."""
+        grown = cells.new_empty(cells.shape)
+        with torch.cuda.device_of(cells):
+            self.kernels.step_forward[(self.blocks,)](
+                before=cells,
+                after=grown,
+                **weights._asdict(),
+                **self.grid,
+                **self.bank,
+                **self.rule,
+                HIDDEN=len(weights.bias),
+                step=signed(number),
+                STATE_LIMIT=None if self.living else self.state_limit,
+            )
+            if self.living is None:
+                return grown, None
+            after = cells.new_empty(cells.shape)
+            alive = cells.new_empty(cells.shape[:3], dtype=torch.bool)
+            self.kernels.keep_living[(self.blocks,)](
+                before=cells,
+                grown=grown,
+                after=after,
+                alive=alive,
+                channel=self.living[0],
+                threshold=self.living[1],
+                STATE_LIMIT=self.state_limit,
+                **self.grid,
+            )
+        return after, alive
+
+    def back(
+        self,
+        number: int,
+        cells: Tensor,
+        alive: Tensor | None,
+        gradient: Tensor,
+        weights: _Weights,
+        sums: _Weights,
+        learned: bool,
+    ) -> Tensor:
+        """Go back through step ``number``: from its result's gradient to that of ``cells``.
+
+        Every program adds the gradients of ``weights`` to its own row of ``sums``.
+        """
+        to_cells = cells.new_empty(cells.shape)
+        to_percepts = cells.new_empty(*cells.shape[:3], len(weights.filters[0, 0].flatten()))
+        with torch.cuda.device_of(cells):
+            self.kernels.step_backward[(min(self.blocks, len(sums.bias)),)](
+                before=cells,
+                alive=cells if alive is None else alive,
+                gradient=gradient,
+                to_cells=to_cells,
+                to_percepts=to_percepts,
+                **{f"to_{name}": tensor for name, tensor in sums._asdict().items()},
+                **weights._asdict(),
+                **self.grid,
+                **self.bank,
+                **self.used,
+                **self.rule,
+                HIDDEN=len(weights.bias),
+                step=signed(number),
+                STATE_LIMIT=self.state_limit,
+                LIVING=alive is not None,
+                LEARNED=learned,
+            )
+            self.kernels.gather_percepts[(self.blocks,)](
+                to_percepts=to_percepts,
+                to_cells=to_cells,
+                filters=weights.filters,
+                **self.grid,
+                **self.bank,
+                **self.used,
+            )
+        return to_cells
+
+
+class _Grow(torch.autograd.Function):
+    """All steps at once; states are kept, and where they were masked, which cells live."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, growth: _Growth, numbers: range, cells: Tensor, *weights: Tensor
+    ) -> Tensor:
+        states, masks = [cells], []
+        for number in numbers:
+            cells, alive = growth.step(number, cells, _Weights(*weights))
+            states.append(cells)
+            masks.append(alive)
+        ctx.growth, ctx.numbers = growth, numbers
+        ctx.save_for_backward(*weights, *states[:-1], *masks)
+        return cells
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        gradient = gradients[0].contiguous()
+        kept, steps = ctx.saved_tensors, len(ctx.numbers)
+        weights = _Weights(*kept[:5])
+        states, masks = kept[5 : 5 + steps], kept[5 + steps :]
+        programs = _programs(gradient.device)
+        sums = _Weights(*(tensor.new_zeros(programs, *tensor.shape) for tensor in weights))
+        learned = ctx.needs_input_grad[3]
+        for number, cells, alive in reversed(list(zip(ctx.numbers, states, masks, strict=True))):
+            gradient = ctx.growth.back(number, cells, alive, gradient, weights, sums, learned)
+        return None, None, gradient, *(tensor.sum(0) for tensor in sums)
+
+
+def _programs(device: torch.device) -> int:
+    """How many programs share the blocks of a backward step, each with sums of its own."""
+    if device.type != "cuda":
+        return _PROGRAMS_PER_PROCESSOR
+    return _PROGRAMS_PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
