@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton's kernels are tested in its interpreter then. It has to be asked for before anything
+    # imports Triton, as torchvision does.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 SERVER = """
 import json, os, resource, signal, sys, traceback
@@ -59,6 +65,12 @@ for line in sys.stdin:
 """
 
 
+def plain_environment() -> dict[str, str]:
+    """Return the environment without settings of ours."""
+    ours = ("NCA_TEXTURE", "TRITON_INTERPRET")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 @dataclass(frozen=True)
 class Done:
     """How a call of the command ended; a signal that killed it is a negative exit code."""
@@ -94,10 +106,9 @@ class Command:
     def __init__(self, streams: Path) -> None:
         self.streams = streams
         self.calls = 0
-        env = {k: v for k, v in os.environ.items() if not k.startswith("NCA_TEXTURE")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER],
-            env=env | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+            env=plain_environment() | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -164,11 +175,10 @@ class WholeCommand:
     def run(
         args: Sequence[str], place: Path, env: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        plain = {k: v for k, v in os.environ.items() if not k.startswith("NCA_TEXTURE")}
         return subprocess.run(
             [sys.executable, "-m", "nca_texture", *args],
             cwd=place,
-            env=plain | {"OMP_NUM_THREADS": "1"} | dict(env or {}),
+            env=plain_environment() | {"OMP_NUM_THREADS": "1"} | dict(env or {}),
             capture_output=True,
             text=True,
             timeout=120,

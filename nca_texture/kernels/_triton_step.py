@@ -14,6 +14,9 @@ block repeats the last cell, so that only channels need masks when they are read
 import triton
 import triton.language as tl
 
+# Numbers that change from call to call, or from picture to picture, need no code of their own.
+_ANY = ["step", "count", "height", "width", "stride_y", "stride_x", "channel"]
+
 
 @triton.jit
 def _beyond(index, size, EDGE: tl.constexpr, REACH: tl.constexpr):
@@ -139,7 +142,7 @@ def _perceive(
 ):
     """Filter the windows of N cells: [N, P], not yet limited."""
     percept = tl.zeros([N, FP, CP], tl.float32)
-    for tap in tl.static_range(K * K):
+    for tap in range(K * K):  # unrolled it would need more registers than there are
         seen = _neighbour(state, tap, sample, y, x, height, width, EDGE_Y, EDGE_X, C, CP, K)
         percept += seen[:, None, :] * _filters(filters, tap, odd, FP, CP, K, R)
     return tl.reshape(percept, [N, FP * CP])
@@ -206,7 +209,7 @@ def _fires(seeds, step, rows, columns, limits, stride_y, stride_x, sample, y, x)
     return (a >> 8).to(tl.int32) < limit
 
 
-@triton.jit(do_not_specialize=["step"])
+@triton.jit(do_not_specialize=_ANY)
 def step_forward(
     before,  # [B, H, W, C]
     after,  # the same, written
@@ -298,7 +301,7 @@ def _most_alive(
     return most
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ANY)
 def keep_living(
     before,  # [B, H, W, C]
     grown,  # the same, one step older
@@ -335,7 +338,7 @@ def keep_living(
     tl.store(after + at, _clamp(new, STATE_LIMIT), mask=(index < count)[:, None] & (each < C))
 
 
-@triton.jit(do_not_specialize=["step"])
+@triton.jit(do_not_specialize=_ANY)
 def step_backward(
     before,
     alive,  # [B, H, W] bool, read when LIVING
@@ -487,7 +490,7 @@ def step_backward(
         if LEARNED:
             apart = tl.reshape(backwards, [N, FP, CP])
             kernel = tl.arange(0, FP)[:, None] * CP + channel[None, :]
-            for tap in tl.static_range(K * K):
+            for tap in range(K * K):
                 seen = _neighbour(
                     before, tap, sample, y, x, height, width, EDGE_Y, EDGE_X, C, CP, K
                 )
@@ -500,7 +503,7 @@ def step_backward(
         tl.debug_barrier()  # sums are read in the next round, by other threads perhaps
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ANY)
 def gather_percepts(
     to_percepts,  # [B, H, W, FP, CP]
     to_cells,  # [B, H, W, C], added to

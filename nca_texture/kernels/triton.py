@@ -19,12 +19,11 @@ from nca_texture.kernels.reference import coordinates, crop
 from nca_texture.kernels.rule import Rule, World
 from nca_texture.noise import signed
 
-_UNITS = 32  # hidden units that a program holds at a time
 _LEAST = 16  # rows and columns of the smallest matrix product
-_MOST_CELLS = 64  # of a program
-_MOST_NUMBERS = 8192  # percepts of all cells of a program
-_PERCEPTS = 512  # of a cell, padded: more do not fit on the chip
-_PROGRAMS_PER_PROCESSOR = 2
+_CELLS = 64  # of a program at most
+_UNITS = 32  # of the hidden layer that a program holds at a time
+_PERCEPTS = 256  # of a cell, padded: more do not fit on every chip
+_PROGRAMS_PER_PROCESSOR = 2  # of a step backward
 
 
 def grow(
@@ -35,7 +34,8 @@ def grow(
     weights = _lay_out(rule)
     growth = _Growth(rule, cells, seeds, world)
     numbers = range(start, start + steps)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (cells, *weights)):
+    needed = torch.is_grad_enabled() and any(each.requires_grad for each in (cells, *weights))
+    if needed and steps:
         cells = _Grow.apply(growth, numbers, cells, *weights)
     else:
         for number in numbers:
@@ -130,17 +130,32 @@ def _pad(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class _Growth:
-    """The steps of one rule from one state on: what every launch of a kernel is given."""
+    """The steps of one rule from one state on: what every launch of a kernel is given.
+
+    Blocks are fixed by the rule alone, never by the batch or by timing: so are a state's bits. They
+    are as large as the registers of an H200 allow without spilling, as the compiler counts them.
+    """
 
     def __init__(self, rule: Rule, cells: Tensor, seeds: list[int], world: World) -> None:
         from nca_texture.kernels import _triton_step
 
-        self.kernels = _triton_step
+        self.kernels: Any = _triton_step  # numbers are handed over where it declares constants
         self.living = rule.living
         batch, height, width, channels = cells.shape
         padded, filters = _padded_sizes(rule)
-        block = max(_LEAST, min(_MOST_CELLS, _MOST_NUMBERS // (padded * filters)))
-        self.blocks = -(-batch * height * width // block)
+        percepts = padded * filters
+        exact = rule.precision == "float32"  # without tensor cores, which need fewer registers
+        warps = 4 if percepts <= 64 else 8
+        self.forward = {
+            "N": max(_LEAST, min(_CELLS, 8192 // percepts)),
+            "UNITS": _UNITS,
+            "num_warps": warps,
+        }
+        self.backward = {
+            "N": max(_LEAST, min(_CELLS, 4096 // percepts)),
+            "UNITS": _UNITS // 2 if exact else _UNITS,
+            "num_warps": 8 if exact else warps,
+        }
         device = cells.device
         rows = coordinates(world.origin[0], height, world.extent[0], rule.edges[0], device)
         columns = coordinates(world.origin[1], width, world.extent[1], rule.edges[1], device)
@@ -156,7 +171,6 @@ class _Growth:
             "C": channels,
             "CP": padded,
             "R": rule.filters.shape[0],
-            "N": block,
         }
         self.bank = {"FP": filters, "K": rule.filters.shape[-1]}
         self.used = {"F": rule.filters.shape[2] + (rule.kind == "abs")}
@@ -168,7 +182,6 @@ class _Growth:
             "stride_x": limits.stride(1),
             "dt": rule.dt,
             "ABS": rule.kind == "abs",
-            "UNITS": _UNITS,
             "PERCEPT_LIMIT": rule.limits.percept,
             "HIDDEN_LIMIT": rule.limits.hidden,
             "UPDATE_LIMIT": rule.limits.update,
@@ -180,13 +193,14 @@ class _Growth:
         """Take step ``number`` from ``cells`` [B, H, W, C]; also say which live, [B, H, W]."""
         grown = cells.new_empty(cells.shape)
         with torch.cuda.device_of(cells):
-            self.kernels.step_forward[(self.blocks,)](
+            self.kernels.step_forward[(self._blocks(self.forward["N"]),)](
                 before=cells,
                 after=grown,
                 **weights._asdict(),
                 **self.grid,
                 **self.bank,
                 **self.rule,
+                **self.forward,
                 HIDDEN=len(weights.bias),
                 step=signed(number),
                 STATE_LIMIT=None if self.living else self.state_limit,
@@ -195,7 +209,7 @@ class _Growth:
                 return grown, None
             after = cells.new_empty(cells.shape)
             alive = cells.new_empty(cells.shape[:3], dtype=torch.bool)
-            self.kernels.keep_living[(self.blocks,)](
+            self.kernels.keep_living[(self._blocks(_CELLS),)](
                 before=cells,
                 grown=grown,
                 after=after,
@@ -203,6 +217,7 @@ class _Growth:
                 channel=self.living[0],
                 threshold=self.living[1],
                 STATE_LIMIT=self.state_limit,
+                N=_CELLS,
                 **self.grid,
             )
         return after, alive
@@ -224,7 +239,7 @@ class _Growth:
         to_cells = cells.new_empty(cells.shape)
         to_percepts = cells.new_empty(*cells.shape[:3], len(weights.filters[0, 0].flatten()))
         with torch.cuda.device_of(cells):
-            self.kernels.step_backward[(min(self.blocks, len(sums.bias)),)](
+            self.kernels.step_backward[(len(sums.bias),)](
                 before=cells,
                 alive=cells if alive is None else alive,
                 gradient=gradient,
@@ -236,21 +251,35 @@ class _Growth:
                 **self.bank,
                 **self.used,
                 **self.rule,
+                **self.backward,
                 HIDDEN=len(weights.bias),
                 step=signed(number),
                 STATE_LIMIT=self.state_limit,
                 LIVING=alive is not None,
                 LEARNED=learned,
             )
-            self.kernels.gather_percepts[(self.blocks,)](
+            self.kernels.gather_percepts[(self._blocks(_CELLS),)](
                 to_percepts=to_percepts,
                 to_cells=to_cells,
                 filters=weights.filters,
                 **self.grid,
                 **self.bank,
                 **self.used,
+                N=_CELLS,
             )
         return to_cells
+
+    def empty_sums(self, weights: _Weights) -> _Weights:
+        """Make room for gradients of ``weights``, one row for every program of a step backward."""
+        device = weights.first.device
+        processors = 1
+        if device.type == "cuda":
+            processors = torch.cuda.get_device_properties(device).multi_processor_count
+        count = min(processors * _PROGRAMS_PER_PROCESSOR, self._blocks(self.backward["N"]))
+        return _Weights(*(tensor.new_zeros(count, *tensor.shape) for tensor in weights))
+
+    def _blocks(self, cells: int) -> int:
+        return -(-self.grid["count"] // cells)
 
 
 class _Grow(torch.autograd.Function):
@@ -276,16 +305,8 @@ class _Grow(torch.autograd.Function):
         kept, steps = ctx.saved_tensors, len(ctx.numbers)
         weights = _Weights(*kept[:5])
         states, masks = kept[5 : 5 + steps], kept[5 + steps :]
-        programs = _programs(gradient.device)
-        sums = _Weights(*(tensor.new_zeros(programs, *tensor.shape) for tensor in weights))
+        sums = ctx.growth.empty_sums(weights)
         learned = ctx.needs_input_grad[3]
         for number, cells, alive in reversed(list(zip(ctx.numbers, states, masks, strict=True))):
             gradient = ctx.growth.back(number, cells, alive, gradient, weights, sums, learned)
         return None, None, gradient, *(tensor.sum(0) for tensor in sums)
-
-
-def _programs(device: torch.device) -> int:
-    """How many programs share the blocks of a backward step, each with sums of its own."""
-    if device.type != "cuda":
-        return _PROGRAMS_PER_PROCESSOR
-    return _PROGRAMS_PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,0 +1,387 @@
+"""Every kernel is the reference: values, gradients, chance, and it runs only when it can."""
+
+import copy
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from nca_texture import kernels
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.grid import Grid
+from nca_texture.kernels.rule import Limits, Rule, World
+
+KERNELS_UNDER_TEST = ["triton"]
+DEVICES = {"triton": ["cpu", "cuda"]}  # on a CPU in Triton's interpreter
+
+# In float32 results differ by the order of sums: by this share of the greatest number.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kernel and the device it runs on."""
+
+    kernel: str
+    device: str
+
+
+def places(*devices: str) -> list:
+    return [
+        pytest.param(
+            Place(kernel, device),
+            id=f"{kernel}-{device}",
+            marks=[pytest.mark.gpu] if device == "cuda" else [],
+        )
+        for kernel in KERNELS_UNDER_TEST
+        for device in DEVICES[kernel]
+        if device in devices
+    ]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    """Skip where a kernel has nothing to run on."""
+    asked: Place = request.param
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    if asked.kernel == "triton":
+        pytest.importorskip("triton")
+        if asked.device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+            pytest.skip("set TRITON_INTERPRET=1 to test Triton's kernels on a CPU")
+    return asked
+
+
+everywhere = pytest.mark.parametrize("place", places("cpu", "cuda"), indirect=True)
+on_cpu = pytest.mark.parametrize("place", places("cpu"), indirect=True)
+on_cuda = pytest.mark.parametrize("place", places("cuda"), indirect=True)
+
+
+def awake(**settings: object) -> CellularAutomaton:
+    """Make a small automaton whose last layer is not zero, so that something happens."""
+    automaton = CellularAutomaton(**{"channels": 6, "hidden": 20} | settings)
+    source = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in automaton.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.2)
+    return automaton
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 0.5
+
+
+def grown(
+    automaton: CellularAutomaton, state: Tensor, place: Place, **call: object
+) -> dict[str, Tensor]:
+    """Grow ``state``; return what came out and the gradients of everything that went in."""
+    automaton = copy.deepcopy(automaton).to(place.device)
+    start = state.clone().to(place.device).requires_grad_()
+    end = automaton.grow(start, **{"steps": 2, "seed": 8, "kernel": place.kernel} | call)
+    (end * noise(*end.shape, seed=1).to(end)).sum().backward()
+    found = {"state after": end.detach(), "gradient of state": start.grad}
+    found |= {f"gradient of {name}": p.grad for name, p in automaton.named_parameters()}
+    return {name: tensor.cpu() for name, tensor in found.items() if tensor is not None}
+
+
+def assert_same(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    assert got.keys() == want.keys()
+    for name, tensor in want.items():
+        most = tensor.abs().max().item()
+        assert most > 0, f"{name}: nothing is compared"
+        torch.testing.assert_close(
+            got[name],
+            tensor,
+            atol=TOLERANCE * most,
+            rtol=0,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
+
+
+def distance(got: Tensor, want: Tensor) -> float:
+    return ((got - want).norm() / want.norm()).item()
+
+
+REFERENCE = Place("reference", "cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One automaton, the size of its grid and how it is asked to grow."""
+
+    settings: dict = field(default_factory=dict)
+    size: tuple[int, int] = (5, 4)
+    call: dict = field(default_factory=dict)
+
+
+HEX, MU = {"grid": Grid("hex")}, {"channels": 8, "rule": "abs", "bank": "munca-264"}
+CASES = {
+    "square": Case(size=(7, 5)),
+    "hex": Case(HEX, (6, 5)),
+    "abs": Case(MU, (7, 5)),
+    "abs of all filters": Case({"rule": "abs", "bank": "distill-tf"}),
+    "abs on hexagons": Case(MU | HEX, (6, 3)),
+    "many blocks": Case({"hidden": 4}, (19, 33), {"steps": 1}),
+    "one row": Case(size=(1, 9)),
+    "one cell": Case(size=(1, 1)),
+    "three filters": Case({"channels": 16, "bank": "growing-2020", "output_bias": True}),
+    "many channels": Case({"channels": 17, "hidden": 70, "bank": "laplacian"}, (3, 3)),
+    "learned": Case({"bank": "learned"}),
+    "learned on hexagons": Case({"bank": "learned", "grid": Grid("hex", "reflect")}),
+    "turned and scaled": Case(call={"angle": 0.4, "dx": (1.2, 0.9), "dt": 0.5}),
+    "slow": Case(call={"fire_rate": 0.1}),
+    "two speeds": Case(call={"fire_rate": noise(5, 4).add(0.5)}),
+    "percept limit": Case({"limits": Limits(percept=0.4)}),
+    "hidden limit": Case({"limits": Limits(hidden=0.3)}),
+    "update limit": Case({"limits": Limits(update=0.2)}),
+    "state limit": Case({"limits": Limits(state=0.45)}, call={"fire_rate": 0.6}),
+    "all limits": Case({"limits": Limits(0.8, 0.7, 0.5, 0.6)}, call={"dt": 0.7}),
+    "abs with limits": Case(MU | {"limits": Limits(0.3, None, 0.5, 0.6)}),
+    "living": Case({"living": True}, (7, 6)),
+    "living at zero": Case({"living": True, "grid": Grid("square", "zero")}, (7, 6)),
+    "living within limits": Case({"living": True, "limits": Limits(state=0.4)}, (7, 6)),
+    "living hexagons": Case({"living": True, "grid": Grid("hex", ("torus", "reflect"))}, (6, 7)),
+    "several seeds": Case(call={"seed": [2**32 - 1, 7], "start": 2**31 - 1}),
+    "block on a torus": Case(call={"origin": (-3, 21), "extent": (20, 22)}),
+    "block on hexagons": Case(HEX, call={"origin": (-3, 5), "extent": (20, 22)}),
+    "block on a plane": Case(
+        {"grid": Grid("square", ("zero", "replicate"))},
+        call={"origin": (-2, 3), "extent": (8, 9), "fire_rate": noise(8, 9).add(0.5)},
+    ),
+}
+for edges in ["zero", "reflect", "replicate", ("zero", "torus"), ("torus", "reflect")]:
+    CASES[f"edges {edges}"] = Case({"grid": Grid("square", edges)}, (4, 3))
+CASES["edges of hexagons"] = Case({"grid": Grid("hex", ("replicate", "reflect"))}, (5, 2))
+CASES["smallest mirror"] = Case({"grid": Grid("square", "reflect")}, (2, 2))
+CASES["one replicated cell"] = Case({"grid": Grid("square", "replicate")}, (1, 1))
+
+
+@pytest.mark.parametrize("case", CASES)
+@everywhere
+def test_values_and_gradients_are_those_of_the_reference(place: Place, case: str) -> None:
+    settings, size, call = CASES[case].settings, CASES[case].size, CASES[case].call
+    automaton = awake(**settings)
+    state = noise(2, automaton.channels, *size)
+    assert_same(grown(automaton, state, place, **call), grown(automaton, state, REFERENCE, **call))
+
+
+@pytest.mark.parametrize("edges", [("torus", "reflect"), ("replicate", "zero")])
+@everywhere
+def test_a_bank_may_reach_further(place: Place, edges: tuple[str, str]) -> None:
+    automaton = awake()
+    size = (2, 2)  # smaller than the window, which goes round or is mirrored more than once
+    like = automaton._rule(noise(1, 6, *size), size, None, 1.0, 1.0, 0.0)
+    found = []
+    for kernel, device in ((place.kernel, place.device), ("reference", "cpu")):
+        filters = noise(1, 6, 4, 5, 5, seed=4).to(device).requires_grad_()
+        rule = move(replace(like, edges=edges), device, filters)
+        state = noise(1, 6, *size).to(device).requires_grad_()
+        _, grow = kernels.choose(kernel, rule, state)
+        end = grow(rule, state, 1, [3], 0, World((0, 0), size))
+        end.square().sum().backward()
+        inputs = {"state after": end, "gradient of state": state.grad, "filters": filters.grad}
+        found.append({name: each.detach().cpu() for name, each in inputs.items()})
+    assert_same(*found)
+
+
+def move(rule: Rule, device: str, filters: Tensor) -> Rule:
+    tensors = {name: value for name, value in vars(rule).items() if isinstance(value, Tensor)}
+    moved = {name: tensor.detach().to(device) for name, tensor in tensors.items()}
+    return replace(rule, **moved | {"filters": filters})
+
+
+LAWS = {
+    "square": {},
+    "living hexagons": HEX | {"living": True},
+    "abs": MU,
+}
+
+
+@pytest.mark.parametrize("kind", LAWS)
+@everywhere
+def test_bits_do_not_depend_on_batch_place_or_interruption(place: Place, kind: str) -> None:
+    automaton = awake(**LAWS[kind]).to(place.device)
+    state = noise(2, automaton.channels, 6, 11).to(place.device)
+
+    def grow(state: Tensor, steps: int, **call: object) -> Tensor:
+        with torch.no_grad():
+            return automaton.grow(state, steps, kernel=place.kernel, **call)
+
+    whole = grow(state, 2, seed=[5, 6], start=10)
+    assert torch.equal(grow(state[1:], 2, seed=6, start=10), whole[1:])
+    later = grow(grow(state, 1, seed=[5, 6], start=10), 1, seed=[5, 6], start=11)
+    assert torch.equal(later, whole)
+    rolled = grow(state.roll((2, -5), (2, 3)), 2, seed=[5, 6], start=10, origin=(-2, 5))
+    assert torch.equal(rolled.roll((-2, 5), (2, 3)), whole)
+    assert torch.equal(grow(state, 0), state)
+
+
+@everywhere
+def test_gradients_can_be_repeated_to_the_bit(place: Place) -> None:
+    automaton = awake(bank="learned", hidden=8)
+    state = noise(2, 6, 11, 13)
+    once, again = (grown(automaton, state, place, steps=1) for _ in range(2))
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+@pytest.mark.parametrize("case", ["hex", "abs", "living", "learned", "all limits", "three filters"])
+@everywhere
+def test_nothing_is_read_that_was_not_written(
+    place: Place, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    automaton = awake(**CASES[case].settings)
+    state = noise(2, automaton.channels, 6, 3)
+    want = grown(automaton, state, place)
+
+    def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def empty(*args: object, **settings: object) -> Tensor:
+            made = make(*args, **settings)
+            return made.detach().fill_(torch.nan) if made.is_floating_point() else made
+
+        return empty
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
+    assert noise(1).new_empty(3).isnan().all()
+    got = grown(automaton, state, place)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+@pytest.mark.parametrize("kind", LAWS)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@everywhere
+def test_fewer_digits_are_close(place: Place, precision: str, kind: str) -> None:
+    automaton = awake(**LAWS[kind])
+    state = noise(2, automaton.channels, 6, 5)
+    rule = automaton._rule(state, (6, 5), None, 1.0, 1.0, 0.0, precision)
+    if place.device == "cpu" and kernels.KERNELS[place.kernel][1](rule, state):
+        pytest.skip(f"the {place.kernel} kernel has no {precision} here")
+    got = grown(automaton, state, place, precision=precision)
+    want = grown(automaton, state, REFERENCE)
+    most = {"float16": 0.005, "bfloat16": 0.04}[precision]
+    assert got["state after"].dtype == torch.float32
+    assert 0 < distance(got["state after"], want["state after"]) < most
+    for name in want:  # rounding switches some hidden units on or off
+        assert distance(got[name], want[name]) < 0.15, name
+
+
+@everywhere
+def test_small_gradients_do_not_vanish(place: Place) -> None:
+    automaton, state = awake(), noise(1, 6, 5, 4)
+    if kernels.KERNELS[place.kernel][1](
+        automaton._rule(state, (5, 4), None, 1.0, 1.0, 0.0, "float16"), state.to(place.device)
+    ):
+        pytest.skip(f"the {place.kernel} kernel has no float16 here")
+    gradients = []
+    for scale in (1.0, 1e-9):
+        moved = copy.deepcopy(automaton).to(place.device)
+        call = {"kernel": place.kernel, "precision": "float16"}
+        (moved.grow(state.to(place.device), 2, **call).sum() * scale).backward()
+        gradients.append(moved.weight_in.grad / scale)
+    assert distance(gradients[1], gradients[0]) < 0.005
+
+
+@everywhere
+def test_a_kernel_asked_for_is_the_one_that_runs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for name, (grow, reasons) in kernels.KERNELS.items():
+
+        def spy(*given: object, name: str = name, grow: kernels.Grow = grow) -> Tensor:
+            calls.append(name)
+            return grow(*given)
+
+        monkeypatch.setitem(kernels.KERNELS, name, (spy, reasons))
+    automaton, state = awake().to(place.device), noise(1, 6, 4, 3).to(place.device)
+    automaton.grow(state, kernel=place.kernel)
+    assert calls == [place.kernel]
+    assert automaton.kernel_for(state, place.kernel) == place.kernel
+
+
+@on_cuda
+def test_auto_takes_the_fused_kernel_on_a_gpu(place: Place) -> None:
+    state = noise(1, 6, 4, 3).to(place.device)
+    assert awake().to(place.device).kernel_for(state) == "triton"
+
+
+@on_cuda
+def test_a_grid_as_large_as_in_training(place: Place) -> None:
+    """Sums of many cells, by programs that take several blocks each."""
+    automaton = awake(channels=12, hidden=96)
+    with torch.no_grad():
+        for parameter in automaton.parameters():
+            parameter.mul_(0.3)
+    state = noise(4, 12, 128, 120)
+    want = grown(automaton, state, REFERENCE, steps=4)
+    got = grown(automaton, state, place, steps=4)
+    most = want["state after"].abs().max().item()
+    assert (got["state after"] - want["state after"]).abs().max() < TOLERANCE * most
+    for name in want:  # among so many units some stand so near to zero that they fire in one only
+        assert distance(got[name], want[name]) < 5e-3, name
+    rounded = grown(automaton, state, place, steps=4, precision="bfloat16")
+    assert 0 < distance(rounded["state after"], want["state after"]) < 0.04
+    for name in want:
+        assert distance(rounded[name], want[name]) < 0.15, name
+
+
+def test_auto_leaves_the_interpreter_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    automaton, state = awake(), noise(1, 6, 4, 3)
+    assert automaton.kernel_for(state) != "triton"
+    with pytest.raises(ValueError, match=r"no kernel can run here: triton \(it runs in an int"):
+        automaton.grow(state, precision="bfloat16")
+
+
+def test_without_a_gpu_triton_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    automaton, state = awake(), noise(1, 6, 4, 3)
+    with pytest.raises(ValueError, match="triton kernel cannot run here: the state is on cpu"):
+        automaton.grow(state, kernel="triton")
+    with pytest.raises(ValueError, match=r"on cpu, not cuda.*reference .*not in float16"):
+        automaton.grow(state, precision="float16")
+    with pytest.raises(ValueError, match=r"the reference kernel .* not in float16"):
+        automaton.grow(state, kernel="reference", precision="float16")
+    with pytest.raises(ValueError, match="precision is 'half'; choose from float32, bfloat16"):
+        automaton.grow(state, precision="half")
+
+
+def test_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    automaton = awake(channels=80, hidden=4)
+    state = noise(1, 80, 4, 3).double()
+    with pytest.raises(ValueError, match="triton kernel") as caught:
+        automaton.grow(state, kernel="triton", precision="bfloat16", angle=torch.zeros(4, 3))
+    for reason in (
+        "triton is not installed",
+        "cannot multiply in bfloat16",
+        "the state is float64, not float32",
+        "filters that differ from cell to cell",
+        "1024 percepts (padded), more than 256",
+    ):
+        assert reason in str(caught.value)
+
+
+def test_triton_is_not_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys\n"
+        "from nca_texture.automaton import CellularAutomaton\n"
+        "automaton = CellularAutomaton()\n"
+        "automaton.grow(automaton.seed(1, (4, 4)), 2)\n"
+        "assert 'triton' not in sys.modules\n"
+        "sys.modules['triton'] = None\n"
+        "try:\n"
+        "    automaton.grow(automaton.seed(1, (4, 4)), kernel='triton')\n"
+        "except ValueError as error:\n"
+        "    assert 'triton is not installed' in str(error)\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
