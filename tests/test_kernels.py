@@ -283,6 +283,7 @@ def test_small_gradients_do_not_vanish(place: Place) -> None:
         moved = copy.deepcopy(automaton).to(place.device)
         call = {"kernel": place.kernel, "precision": "float16"}
         (moved.grow(state.to(place.device), 2, **call).sum() * scale).backward()
+        assert moved.weight_in.grad is not None
         gradients.append(moved.weight_in.grad / scale)
     assert distance(gradients[1], gradients[0]) < 0.005
 

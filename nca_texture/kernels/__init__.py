@@ -1,7 +1,7 @@
 """Implementations of a step, and the one place that chooses between them.
 
 Kernels know tensors and numbers (see rule.py), none of our classes. A new kernel is one file with
-``grow`` and one line in ``KERNELS``.
+``grow`` and ``reasons`` and one line in ``KERNELS``.
 """
 
 from collections.abc import Callable

@@ -7,9 +7,9 @@ of a filter adjacent, and hidden units UNITS at a time. Weights come padded with
 block repeats the last cell, so that only channels need masks when they are read.
 """
 
-# Compiled code is no Python: arguments of kernels are tensors or constants as Triton likes.
-# pyright: basic, reportArgumentType=false, reportIndexIssue=false, reportOptionalMemberAccess=false
-# pyright: reportOperatorIssue=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# What is compiled gets constants as plain numbers and words, and its loops are not Python's.
+# pyright: reportArgumentType=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 import triton
 import triton.language as tl
@@ -403,7 +403,8 @@ def step_backward(
         to_last += program * HIDDEN * CP
     to_bias_out += program * CP
     to_filters += program * R * K * K * P
-    for block in range(program, tl.cdiv(count, N), tl.num_programs(0)):
+    block = program
+    while block * N < count:  # Triton 3.6 with NumPy 2.4 cannot interpret a range of such numbers
         index = block * N + tl.arange(0, N)
         cell = tl.minimum(index, count - 1)
         x = cell % width
@@ -500,6 +501,7 @@ def step_backward(
                     _accumulate(to_filters + (K * K + tap) * P + kernel, tl.sum(own, 0))
                     part = tl.where(odd[:, None, None], 0.0, part)
                 _accumulate(to_filters + tap * P + kernel, tl.sum(part, 0))
+        block += tl.num_programs(0)
         tl.debug_barrier()  # sums are read in the next round, by other threads perhaps
 
 

@@ -8,6 +8,7 @@ anything imports Triton the kernels run in its interpreter, without a GPU: slow,
 
 import importlib.util
 import os
+import shutil
 from typing import Any, NamedTuple
 
 import torch
@@ -53,8 +54,11 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
             found.append("Triton's interpreter cannot multiply in bfloat16")
     elif state.device.type != "cuda":
         found.append(f"the state is on {state.device.type}, not cuda")
-    elif (found_there := torch.cuda.get_device_capability(state.device)) < (8, 0):
-        found.append(f"the GPU has compute capability {found_there[0]}.{found_there[1]}, not 8.0")
+    else:
+        if (capability := torch.cuda.get_device_capability(state.device)) < (8, 0):
+            found.append(f"the GPU is of compute capability {capability}, older than (8, 0)")
+        if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            found.append("Triton finds no C compiler (gcc, clang or $CC)")
     if state.dtype != torch.float32:
         found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
     if rule.mix is not None:
@@ -62,8 +66,8 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
     channels, filters = _padded_sizes(rule)
     if channels * filters > _PERCEPTS:
         found.append(f"a cell has {channels * filters} percepts (padded), more than {_PERCEPTS}")
-    if state[:, 0].numel() >= 2**31:
-        found.append("there are 2**31 cells or more")
+    if state[:, 0].numel() > 2**30:
+        found.append("there are more than 2**30 cells")
     return found
 
 
@@ -133,7 +137,7 @@ class _Growth:
     """The steps of one rule from one state on: what every launch of a kernel is given.
 
     Blocks are fixed by the rule alone, never by the batch or by timing: so are a state's bits. They
-    are as large as the registers of an H200 allow without spilling, as the compiler counts them.
+    are about as large as an H200 has registers for, by the compiler's count.
     """
 
     def __init__(self, rule: Rule, cells: Tensor, seeds: list[int], world: World) -> None:
@@ -171,6 +175,7 @@ class _Growth:
             "C": channels,
             "CP": padded,
             "R": rule.filters.shape[0],
+            "enable_fp_fusion": True,  # the default of Triton 3.6; 3.9 warns when it is not said
         }
         self.bank = {"FP": filters, "K": rule.filters.shape[-1]}
         self.used = {"F": rule.filters.shape[2] + (rule.kind == "abs")}
