@@ -156,7 +156,7 @@ CASES = {
     ),
 }
 for edges in ["zero", "reflect", "replicate", ("zero", "torus"), ("torus", "reflect")]:
-    CASES[f"edges {edges}"] = Case({"grid": Grid("square", edges)}, (4, 3))
+    CASES[f"edges {edges}"] = Case({"grid": Grid("square", edges)}, (4, 3), {"steps": 1})
 CASES["edges of hexagons"] = Case({"grid": Grid("hex", ("replicate", "reflect"))}, (5, 2))
 CASES["smallest mirror"] = Case({"grid": Grid("square", "reflect")}, (2, 2))
 CASES["one replicated cell"] = Case({"grid": Grid("square", "replicate")}, (1, 1))
