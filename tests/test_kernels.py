@@ -15,10 +15,11 @@ from torch import Tensor
 from nca_texture import kernels
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
+from nca_texture.kernels import cpu
 from nca_texture.kernels.rule import Limits, Rule, World
 
-KERNELS_UNDER_TEST = ["triton"]
-DEVICES = {"triton": ["cpu", "cuda"]}  # on a CPU in Triton's interpreter
+KERNELS_UNDER_TEST = ["cpu", "triton"]
+DEVICES = {"cpu": ["cpu"], "triton": ["cpu", "cuda"]}  # on a CPU in Triton's interpreter
 
 # In float32 results differ by the order of sums: by this share of the greatest number.
 TOLERANCE = 1e-5
@@ -51,6 +52,8 @@ def place(request: pytest.FixtureRequest) -> Place:
     asked: Place = request.param
     if asked.device == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
+    if asked.kernel == "cpu" and cpu.instruction_set() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
     if asked.kernel == "triton":
         pytest.importorskip("triton")
         if asked.device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
@@ -304,6 +307,48 @@ def test_a_kernel_asked_for_is_the_one_that_runs(
     automaton.grow(state, kernel=place.kernel)
     assert calls == [place.kernel]
     assert automaton.kernel_for(state, place.kernel) == place.kernel
+
+
+@pytest.mark.parametrize("instructions", ["avx512", "avx2", "plain"])
+@pytest.mark.parametrize("kind", LAWS)
+def test_every_instruction_set_is_the_reference(
+    instructions: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cpu.instruction_set(instructions) is None:
+        pytest.skip(f"there is no {instructions} here, or the cpu kernel was not compiled")
+    monkeypatch.setattr(cpu, "_INSTRUCTIONS", instructions.encode())
+    automaton = awake(**LAWS[kind])
+    state = noise(2, automaton.channels, 10, 9)
+    got = grown(automaton, state, Place("cpu", "cpu"))
+    assert_same(got, grown(automaton, state, REFERENCE))
+
+
+@pytest.mark.parametrize("hidden", [1, 17, 33, 64, 96, 100, 130])
+def test_any_width_of_the_hidden_layer(hidden: int) -> None:
+    """The products are cut into blocks of one to six vectors: each of them comes up here."""
+    if cpu.instruction_set() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
+    automaton, state = awake(hidden=hidden), noise(1, 6, 5, 7)
+    for parameter in automaton.parameters():
+        parameter.data *= 0.5
+    got = grown(automaton, state, Place("cpu", "cpu"))
+    assert_same(got, grown(automaton, state, REFERENCE))
+
+
+def test_auto_takes_the_compiled_kernel_on_a_cpu() -> None:
+    if cpu.instruction_set() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
+    state = noise(1, 6, 4, 3)
+    assert awake().kernel_for(state) == "cpu"
+    assert awake().double().kernel_for(state.double()) == "reference"
+
+
+def test_without_a_compiler_the_reference_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_library", lambda: None)
+    automaton, state = awake(), noise(1, 6, 4, 3)
+    assert automaton.kernel_for(state) == "reference"
+    with pytest.raises(ValueError, match="it was not compiled when the package was installed"):
+        automaton.grow(state, kernel="cpu")
 
 
 @on_cuda

@@ -78,11 +78,11 @@ def _devices() -> list[dict[str, Any]]:
         rows.append(_row("cuda", False, "no CUDA device", needed=False))
     if torch.backends.mps.is_available():
         rows.append(_self_test("mps", "Metal"))
-    return rows
+    return [*rows, _compiled()]
 
 
 def _self_test(device: str, detail: str) -> dict[str, Any]:
-    """Grow a torus on ``device`` and compare with the CPU, rolled: edges, chance and products."""
+    """Grow a torus on ``device``, rolled, and compare with the reference kernel on the CPU."""
     import torch
 
     from nca_texture.automaton import CellularAutomaton
@@ -90,12 +90,24 @@ def _self_test(device: str, detail: str) -> dict[str, Any]:
     automaton = CellularAutomaton(channels=8, hidden=32, seed_kind="noise")
     torch.nn.init.normal_(automaton.weight_out, std=0.05)  # type: ignore[arg-type]
     automaton.requires_grad_(False)
-    want = automaton.grow(automaton.seed(1, (24, 32), seed=1), 8, seed=1)
+    start = automaton.seed(1, (24, 32), seed=1)
+    want = automaton.grow(start, 8, seed=1, kernel="reference")
     there = automaton.to(device)
     state = there.seed(1, (24, 32), seed=1).roll((5, 7), (2, 3))
     got = there.grow(state, 8, seed=1, origin=(-5, -7)).roll((-5, -7), (2, 3)).cpu()
     apart = (got - want).abs().max().item()
-    return _row(device, apart < 1e-3, f"{detail}; self-test differs by {apart:.1e}")
+    kernel = there.kernel_for(state)
+    return _row(
+        device, apart < 1e-3, f"{detail}, {kernel} kernel; self-test differs by {apart:.1e}"
+    )
+
+
+def _compiled() -> dict[str, Any]:
+    from nca_texture.kernels import cpu
+
+    found = cpu.instruction_set()
+    detail = f"for {found}" if found else "no: install a C compiler, then the package again"
+    return _row("compiled steps", found is not None, detail, needed=False)
 
 
 def _writable() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from nca_texture.kernels import reference, triton
+from nca_texture.kernels import cpu, reference, triton
 from nca_texture.kernels.rule import Rule, World
 
 Grow = Callable[[Rule, Tensor, int, list[int], int, World], Tensor]
@@ -17,6 +17,7 @@ Grow = Callable[[Rule, Tensor, int, list[int], int, World], Tensor]
 # Fastest first: name -> (grow, reasons why it cannot run on this rule and state).
 KERNELS: dict[str, tuple[Grow, Callable[[Rule, Tensor], list[str]]]] = {
     "triton": (triton.grow, triton.reasons),
+    "cpu": (cpu.grow, cpu.reasons),
     "reference": (reference.grow, reference.reasons),
 }
 

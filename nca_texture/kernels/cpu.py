@@ -1,0 +1,405 @@
+"""Steps on a CPU without the waste: only cells that fire are computed, only states are kept.
+
+The work is done by cpu.c, which is built when the package is installed and a C compiler is there;
+without it this kernel says so and the reference takes over. All steps are one call into C. Going
+backward, percepts and hidden layers are made anew from the kept states.
+"""
+
+import ctypes
+import functools
+import importlib.machinery
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nca_texture.kernels.reference import coordinates, crop
+from nca_texture.kernels.rule import Rule, World
+from nca_texture.noise import signed
+
+_LANES = 16  # channels and hidden units are padded to a multiple of this
+_ROWS = 4  # sums of weights are blocks of this many rows
+_MOST_SIZE = 9  # cells across a filter
+_STRIP_BYTES = 2**17  # of a strip of rows: with its sums it fits into a core's cache
+_MOST_GROUPS = 32  # strips share this many sums of weights; fixed, so that threads change no bit
+_CHUNK = 2**24  # cell-steps of one call without gradients, so that Ctrl+C is heard
+
+_INSTRUCTIONS: bytes | None = None  # the best there are
+
+
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
+class _Job(ctypes.Structure):
+    """``struct job`` of cpu.c: the same fields in the same order."""
+
+    _fields_ = (
+        *_fields(
+            ctypes.c_int32,
+            "kind batch height width channels lanes filters size radius parities hidden wide "
+            "inputs inputs_stride inputs_rows inputs_lanes channels_rows "
+            "always limit_map living hex strip groups threads steps first_step keep",
+        ),
+        *_fields(
+            ctypes.c_float,
+            "dt percept_limit hidden_limit update_limit state_limit threshold",
+        ),
+        *_fields(
+            ctypes.c_void_p,
+            "rows columns near_rows near_columns limit seeds item_start item_tap tap_start "
+            "tap_item tap_filter coefs in_weight in_bias out_weight out_bias in_back out_back "
+            "zeros states alive gradient local "
+            "sum_in_weight sum_in_bias sum_out_weight sum_out_bias sum_coefs",
+        ),
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """Load the compiled steps, or None where the package was installed without them."""
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_cpu{suffix}")
+        if path.exists():
+            library = ctypes.CDLL(str(path))
+            library.instruction_set.restype = ctypes.c_char_p
+            return library
+    return None
+
+
+def instruction_set(wanted: str | None = None) -> str | None:
+    """Name the best instruction set here (avx512, avx2, plain), or ``wanted`` if it is here."""
+    library = _library()
+    if library is None:
+        return None
+    found = library.instruction_set(wanted.encode() if wanted else None)
+    return found.decode() if found else None
+
+
+def reasons(rule: Rule, state: Tensor) -> list[str]:
+    """List what keeps this kernel from running ``rule`` on ``state``."""
+    found = []
+    if _library() is None:
+        found.append("it was not compiled when the package was installed (no C compiler)")
+    if state.device.type != "cpu":
+        found.append(f"the state is on {state.device.type}")
+    if state.dtype != torch.float32:
+        found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
+    if rule.precision != "float32":
+        found.append(f"its products are float32, not {rule.precision}")
+    if rule.mix is not None:
+        found.append("filters that differ from cell to cell are the reference kernel's")
+    if rule.filters.shape[-1] > _MOST_SIZE:
+        found.append(f"filters are wider than {_MOST_SIZE} cells")
+    return found
+
+
+def grow(
+    rule: Rule, state: Tensor, steps: int, seeds: list[int], start: int, world: World
+) -> Tensor:
+    """Take ``steps`` steps of ``rule`` from ``state`` [B, C, H, W], ``start`` steps old."""
+    weights = (rule.weight_in, rule.bias_in, rule.weight_out, rule.bias_out, rule.filters)
+    if torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in (state, *weights)
+    ):
+        return _Grow.apply(state, *weights, rule, steps, seeds, start, world)
+    job = _Steps(rule, state, seeds, world)
+    cells = job.cells(state)
+    chunk = max(1, _CHUNK // max(1, state.shape[0] * state.shape[2] * state.shape[3]))
+    for done in range(0, steps, chunk):
+        cells = job.forward(cells, min(chunk, steps - done), start + done)
+    return job.state(cells)
+
+
+class _Grow(torch.autograd.Function):
+    """All steps as one function of the first state and the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        state: Tensor,
+        weight_in: Tensor,
+        bias_in: Tensor,
+        weight_out: Tensor | None,
+        bias_out: Tensor | None,
+        filters: Tensor,
+        rule: Rule,
+        steps: int,
+        seeds: list[int],
+        start: int,
+        world: World,
+    ) -> Tensor:
+        job = _Steps(rule, state, seeds, world, all_taps=filters.requires_grad)
+        ctx.job, ctx.steps, ctx.start = job, steps, start
+        kept, alive = job.keep(job.cells(state), steps, start)
+        ctx.save_for_backward(kept, alive)
+        return job.state(kept[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        kept, alive = ctx.saved_tensors
+        found = ctx.job.backward(kept, alive, gradients[0], ctx.steps, ctx.start)
+        return *found, None, None, None, None, None
+
+
+class _Steps:
+    """What C is given, prepared once for any number of steps of one rule in one block."""
+
+    def __init__(
+        self, rule: Rule, state: Tensor, seeds: list[int], world: World, *, all_taps: bool = False
+    ) -> None:
+        self.rule = rule
+        self.batch, self.channels, self.height, self.width = state.shape
+        parities, _, filters, size, _ = rule.filters.shape
+        self.filters, self.parities, self.size = filters, parities, size
+        radius = max(1, size // 2)
+        self.lanes = lanes = _up(self.channels, _LANES)
+        self.is_abs = rule.kind == "abs"
+        inputs = rule.weight_in.shape[1]
+        self.hidden = 0 if self.is_abs else len(rule.weight_in)
+        self.wide = lanes if self.is_abs else _up(self.hidden, _LANES)
+        self.inputs, self.inputs_rows = inputs, _up(inputs, _ROWS)
+        self.order = self._order()
+        strip = max(4 * radius, min(32, _STRIP_BYTES // (self.width * lanes * 4)))
+        self.strip, self.strips = strip, -(-self.height // strip)
+        self.groups = min(_MOST_GROUPS, self.batch * self.strips)
+        self.radius = radius
+        self.taps = self._taps(all_taps)
+        limits = rule.limits
+        numbers = {
+            "kind": int(self.is_abs),
+            "batch": self.batch,
+            "height": self.height,
+            "width": self.width,
+            "channels": self.channels,
+            "lanes": lanes,
+            "filters": filters,
+            "size": size,
+            "radius": radius,
+            "parities": parities,
+            "hidden": self.hidden,
+            "wide": self.wide,
+            "inputs": inputs,
+            "inputs_stride": _up(inputs + lanes, _LANES),
+            "inputs_rows": self.inputs_rows,
+            "inputs_lanes": _up(inputs, _LANES),
+            "channels_rows": _up(self.channels, _ROWS),
+            "always": int(bool((rule.fire_limit >= 2**24).all())),
+            "living": -1 if rule.living is None else rule.living[0],
+            "hex": int(parities == 2),
+            "strip": strip,
+            "groups": self.groups,
+        }
+        floats = {
+            "dt": rule.dt,
+            "percept_limit": limits.percept,
+            "hidden_limit": limits.hidden,
+            "update_limit": limits.update,
+            "state_limit": limits.state,
+            "threshold": 0.0 if rule.living is None else rule.living[1],
+        }
+        axes = [
+            coordinates(origin, count, extent, edge, state.device)
+            for origin, count, extent, edge in zip(
+                world.origin, state.shape[2:], world.extent, rule.edges, strict=True
+            )
+        ]
+        near = [
+            _near(count, edge, radius)
+            for count, edge in zip(state.shape[2:], rule.edges, strict=True)
+        ]
+        arrays = {
+            "rows": axes[0].int(),
+            "columns": axes[1].int(),
+            "near_rows": near[0],
+            "near_columns": near[1],
+            "limit": crop(rule.fire_limit, *axes).int().contiguous(),
+            "seeds": torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32),
+            **self.taps,
+            **self._weights(),
+            "zeros": torch.zeros(lanes),
+        }
+        self.settings = numbers | {
+            name: math.inf if value is None else value for name, value in floats.items()
+        }
+        self.settings["limit_map"] = int(rule.fire_limit.ndim > 0)
+        self.arrays = arrays
+
+    def _taps(self, all_taps: bool) -> dict[str, Tensor]:
+        """List the taps of every filter that are not zero everywhere, by filter and by place."""
+        count = self.size * self.size
+        coefs = self.rule.filters.detach().permute(2, 3, 4, 0, 1)  # [F, K, K, R, C]
+        coefs = coefs.reshape(self.filters, count, self.parities, self.channels)
+        used = (coefs != 0).any(-1).any(-1) | all_taps
+        self.used = used.nonzero()  # [items, 2]: filter, tap
+        values = coefs[used].transpose(0, 1)  # [R, items, C]
+        order = self.used[:, 1].argsort(stable=True)
+        return {
+            "item_start": _starts(self.used[:, 0], self.filters),
+            "item_tap": self.used[:, 1].int().contiguous(),
+            "tap_start": _starts(self.used[:, 1], count),
+            "tap_item": order.int(),
+            "tap_filter": self.used[order, 0].int(),
+            "coefs": _padded(values, values.shape[1], self.lanes),
+        }
+
+    def _order(self) -> Tensor:
+        """Which column of ``weight_in`` each input here is: percepts come filter by filter."""
+        percepts = torch.arange(self.channels * self.filters)
+        percepts = percepts.view(self.channels, self.filters).t().flatten()
+        if not self.is_abs:
+            return percepts
+        half = torch.cat([torch.arange(self.channels), self.channels + percepts])
+        return torch.cat([half, len(half) + half])
+
+    def _weights(self) -> dict[str, Tensor]:
+        rule, lanes, wide = self.rule, self.lanes, self.wide
+        first = rule.weight_in.detach()[:, self.order]
+        found = {
+            "in_weight": _padded(first.t(), self.inputs, wide),
+            "in_bias": _padded(rule.bias_in.detach(), wide),
+            "in_back": _padded(first, len(first), _up(self.inputs, _LANES)),
+        }
+        if rule.weight_out is not None:
+            last = rule.weight_out.detach()
+            found["out_weight"] = _padded(last.t(), self.hidden, lanes)
+            found["out_back"] = _padded(last, self.channels, wide)
+        bias = torch.zeros(self.channels) if rule.bias_out is None else rule.bias_out.detach()
+        return found | {"out_bias": _padded(bias, lanes)}
+
+    def cells(self, state: Tensor) -> Tensor:
+        """Turn ``state`` [B, C, H, W] into cells [B, H, W, lanes]."""
+        cells = state.new_zeros(self.batch, self.height, self.width, self.lanes)
+        cells[..., : self.channels] = state.detach().permute(0, 2, 3, 1)
+        return cells
+
+    def state(self, cells: Tensor) -> Tensor:
+        """Turn cells [B, H, W, lanes] into a state [B, C, H, W]."""
+        return cells[..., : self.channels].permute(0, 3, 1, 2).contiguous()
+
+    def forward(self, cells: Tensor, steps: int, start: int) -> Tensor:
+        """Take ``steps`` steps from ``cells`` and forget the way."""
+        states = cells.new_empty(2, *cells.shape)
+        states[0] = cells
+        alive = self._alive(1)
+        self._run("grow", steps, start, {"states": states, "alive": alive})
+        return states[steps % 2]
+
+    def keep(self, cells: Tensor, steps: int, start: int) -> tuple[Tensor, Tensor | None]:
+        """Take ``steps`` steps; states [steps + 1, B, H, W, lanes], who lived [steps, B, H, W]."""
+        states = cells.new_empty(steps + 1, *cells.shape)
+        states[0] = cells
+        alive = self._alive(steps)
+        self._run("grow", steps, start, {"states": states, "alive": alive}, keep=True)
+        return states, alive
+
+    def backward(
+        self, states: Tensor, alive: Tensor | None, gradient: Tensor, steps: int, start: int
+    ) -> tuple[Tensor | None, ...]:
+        """Turn the last state's ``gradient`` [B, C, H, W] into those of the first and the weights.
+
+        Gradients of state, weight_in, bias_in, weight_out, bias_out and filters; None for those
+        that nobody asked for.
+        """
+        rule, groups, out = self.rule, self.groups, self.lanes if self.is_abs else self.wide
+        local = (self.batch, self.strips, self.strip + 2 * self.radius, self.width, self.lanes)
+        items = len(self.used)
+        learned = rule.filters.requires_grad
+        work = {
+            "states": states,
+            "alive": alive,
+            "gradient": self.cells(gradient),
+            "local": states.new_empty(local),
+            "sum_in_weight": states.new_zeros(groups, self.inputs_rows, out),
+            "sum_in_bias": states.new_zeros(groups, self.wide),
+            "sum_out_weight": states.new_zeros(groups, _up(self.channels, _ROWS), self.wide),
+            "sum_out_bias": states.new_zeros(groups, self.lanes),
+            "sum_coefs": states.new_zeros(groups, self.parities, items, self.lanes)
+            if learned
+            else None,
+        }
+        self._run("grow_back", steps, start, work, keep=True)
+        sums = {
+            name: value.sum(0)
+            for name, value in work.items()
+            if name.startswith("sum") and value is not None
+        }
+        channels, hidden = self.channels, self.hidden
+        first = channels if self.is_abs else hidden
+        bias = sums["sum_out_bias"][:channels]
+        weight_in = torch.empty_like(rule.weight_in)
+        weight_in[:, self.order] = sums["sum_in_weight"][: self.inputs, :first].t()
+        filters = None
+        if learned:
+            filters = rule.filters.new_zeros(self.filters, self.size**2, self.parities, channels)
+            which, tap = self.used.T
+            filters[which, tap] = sums["sum_coefs"][..., :channels].transpose(0, 1)
+            shape = (self.filters, self.size, self.size, self.parities, channels)
+            filters = filters.view(shape).permute(3, 4, 0, 1, 2)
+        return (
+            self.state(work["gradient"]),
+            weight_in,
+            bias if self.is_abs else sums["sum_in_bias"][:hidden],
+            None if rule.weight_out is None else sums["sum_out_weight"][:channels, :hidden],
+            None if rule.bias_out is None else bias,
+            filters,
+        )
+
+    def _alive(self, steps: int) -> Tensor | None:
+        if self.rule.living is None:
+            return None
+        return torch.empty(steps, self.batch, self.height, self.width, dtype=torch.uint8)
+
+    def _run(
+        self, call: str, steps: int, start: int, work: dict[str, Any], *, keep: bool = False
+    ) -> None:
+        library = _library()
+        assert library is not None  # reasons() was asked
+        tasks = self.batch * self.strips
+        threads = max(1, min(torch.get_num_threads(), tasks))
+        job = _Job(
+            **self.settings, threads=threads, steps=steps, first_step=signed(start), keep=int(keep)
+        )
+        for name, array in (self.arrays | work).items():
+            setattr(job, name, None if array is None else array.data_ptr())
+        if getattr(library, call)(ctypes.byref(job), _INSTRUCTIONS):
+            raise MemoryError("the cpu kernel found no memory for its threads")
+
+
+def _near(count: int, edge: str, radius: int) -> Tensor:
+    """Which cell is seen at each place from ``radius`` before ``count`` cells to as many after.
+
+    int32 [count + 2 * radius]; what lies beyond a zero edge is -1.
+    """
+    near = torch.arange(-radius, count + radius)
+    if edge == "torus":
+        near = near % count
+    elif edge == "replicate":
+        near = near.clamp(0, count - 1)
+    elif edge == "reflect":
+        period = max(2 * (count - 1), 1)
+        near = (near % period).minimum(-near % period)
+    else:
+        near = torch.where((near < 0) | (near >= count), -1, near)
+    return near.int()
+
+
+def _starts(sorted_numbers: Tensor, count: int) -> Tensor:
+    """Where each of ``count`` numbers begins in a list sorted by it: [count + 1]."""
+    counts = torch.bincount(sorted_numbers, minlength=count)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+
+
+def _padded(values: Tensor, *shape: int) -> Tensor:
+    """Copy ``values`` [..., a, b] into zeros whose last axes are ``shape``."""
+    padded = values.new_zeros(*values.shape[: values.ndim - len(shape)], *shape)
+    padded[..., *(slice(n) for n in values.shape[values.ndim - len(shape) :])] = values
+    return padded
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

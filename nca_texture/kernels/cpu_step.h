@@ -1,0 +1,386 @@
+/* One step and its backward pass, compiled once for each instruction set by cpu.c.
+ *
+ * Needs: VL, floats of a vector; NV, vectors of a block of products, M cells tall (M x NV sums stay
+ * in registers); NAME(x), which makes names of this set.
+ *
+ * Cells are [batch, height, width, lanes]: channels padded with zeros to a multiple of 16. The cells
+ * that fire are gathered into tiles of TILE, and only these pass through the layers: at a fire rate
+ * of a half that is half of the work, forward and backward. A row of a tile is summed over k in
+ * order, whatever the other rows hold: so a cell's bits depend on nothing but its neighbourhood.
+ */
+
+typedef float NAME(vec) __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+#define vec NAME(vec)
+#define LOAD(p) (*(const vec *)(p))
+#define STORE(p, v) (*(vec *)(p) = (v))
+
+/* C[m, n] = init[n] + sum over k of A[m, k] B[k, n] for ROWS rows and COLS vectors of columns. */
+#define PRODUCT(ROWS, COLS)                                                                        \
+  static void NAME(product_##ROWS##_##COLS)(long inner, const float *a, long lda, const float *b,  \
+                                            long ldb, const float *init, float *c, long ldc) {     \
+    vec sum[ROWS][COLS];                                                                           \
+    UNROLL for (int n = 0; n < COLS; n++) {                                                        \
+      const vec first = init ? LOAD(init + n * VL) : (vec){0};                                     \
+      UNROLL for (int m = 0; m < ROWS; m++) sum[m][n] = first;                                     \
+    }                                                                                              \
+    for (long k = 0; k < inner; k++) {                                                             \
+      vec right[COLS];                                                                             \
+      UNROLL for (int n = 0; n < COLS; n++) right[n] = LOAD(b + k * ldb + n * VL);                 \
+      UNROLL for (int m = 0; m < ROWS; m++) {                                                      \
+        const float left = a[m * lda + k];                                                         \
+        UNROLL for (int n = 0; n < COLS; n++) sum[m][n] += left * right[n];                        \
+      }                                                                                            \
+    }                                                                                              \
+    UNROLL for (int m = 0; m < ROWS; m++)                                                          \
+      UNROLL for (int n = 0; n < COLS; n++) STORE(c + m * ldc + n * VL, sum[m][n]);                \
+  }
+
+/* G[i, n] += sum over t of A[t, i] D[t, n] for M rows i and COLS vectors of columns. */
+#define OUTER(COLS)                                                                                \
+  static void NAME(outer_##COLS)(long count, const float *a, long lda, const float *d, long ldd,   \
+                                 float *g, long ldg) {                                             \
+    vec sum[M][COLS];                                                                              \
+    UNROLL for (int i = 0; i < M; i++)                                                             \
+      UNROLL for (int n = 0; n < COLS; n++) sum[i][n] = LOAD(g + i * ldg + n * VL);                \
+    for (long t = 0; t < count; t++) {                                                             \
+      vec right[COLS];                                                                             \
+      UNROLL for (int n = 0; n < COLS; n++) right[n] = LOAD(d + t * ldd + n * VL);                 \
+      UNROLL for (int i = 0; i < M; i++) {                                                         \
+        const float left = a[t * lda + i];                                                         \
+        UNROLL for (int n = 0; n < COLS; n++) sum[i][n] += left * right[n];                        \
+      }                                                                                            \
+    }                                                                                              \
+    UNROLL for (int i = 0; i < M; i++)                                                             \
+      UNROLL for (int n = 0; n < COLS; n++) STORE(g + i * ldg + n * VL, sum[i][n]);                \
+  }
+
+PRODUCT(8, 1)
+PRODUCT(4, 2)
+PRODUCT(4, 3)
+OUTER(1)
+OUTER(2)
+OUTER(3)
+#if NV == 6
+PRODUCT(4, 4)
+PRODUCT(4, 5)
+PRODUCT(4, 6)
+OUTER(4)
+OUTER(5)
+OUTER(6)
+#endif
+
+/* C [TILE rows, columns] = init + A [TILE, inner] B [inner, columns]; columns a multiple of VL. */
+static void NAME(product)(long inner, const float *a, long lda, const float *b, long ldb,
+                          const float *init, float *c, long ldc, long columns) {
+  for (long n = 0; n < columns;) {
+    const long left = (columns - n) / VL;
+    /* Blocks of even width: 5 vectors are 3 and 2, not 3 and a 1 whose sums wait for each other. */
+    const long blocks = (left + NV - 1) / NV, take = (left + blocks - 1) / blocks;
+    const float *from = init ? init + n : NULL;
+    switch (take) {
+#define CASE(ROWS, COLS)                                                                           \
+  case COLS:                                                                                       \
+    for (long m = 0; m < TILE; m += ROWS)                                                          \
+      NAME(product_##ROWS##_##COLS)(inner, a + m * lda, lda, b + n, ldb, from, c + m * ldc + n, ldc); \
+    break;
+      CASE(8, 1)
+      CASE(4, 2)
+      CASE(4, 3)
+#if NV == 6
+      CASE(4, 4)
+      CASE(4, 5)
+      CASE(4, 6)
+#endif
+#undef CASE
+    }
+    n += take * VL;
+  }
+}
+
+/* G [rows, columns] += transposed A [count, rows] D [count, columns]; rows a multiple of M. */
+static void NAME(outer)(long count, const float *a, long lda, const float *d, long ldd, float *g,
+                        long ldg, long rows, long columns) {
+  for (long n = 0; n < columns;) {
+    const long left = (columns - n) / VL;
+    const long blocks = (left + NV - 1) / NV, take = (left + blocks - 1) / blocks;
+    switch (take) {
+#define CASE(COLS)                                                                                 \
+  case COLS:                                                                                       \
+    for (long i = 0; i < rows; i += M)                                                             \
+      NAME(outer_##COLS)(count, a + i, lda, d + n, ldd, g + i * ldg + n, ldg);                     \
+    break;
+      CASE(1)
+      CASE(2)
+      CASE(3)
+#if NV == 6
+      CASE(4)
+      CASE(5)
+      CASE(6)
+#endif
+#undef CASE
+    }
+    n += take * VL;
+  }
+}
+
+/* Percepts of one cell into p [filters * channels, and a vector of slack]; x are its neighbours. */
+static inline void NAME(perceive)(const struct job *job, const float *const *x, const float *coefs,
+                                  float *p) {
+  const long channels = job->channels, lanes = job->lanes;
+  for (long f = 0; f < job->filters; f++) {
+    for (long c = 0; c < lanes; c += VL) {
+      vec sum = {0};
+      for (long i = job->item_start[f]; i < job->item_start[f + 1]; i++)
+        sum += LOAD(coefs + i * lanes + c) * LOAD(x[job->item_tap[i]] + c);
+      STORE(p + f * channels + c, sum);
+    }
+  }
+}
+
+/* Where the neighbours of cell (y, x) lie in a picture of cells; what is beyond a zero edge lies in
+ * `zeros`. */
+static inline void NAME(neighbours)(const struct job *job, float *cells, float *zeros, long y,
+                                    long x, float **found) {
+  const long size = job->size, shift = job->radius - size / 2;
+  for (long i = 0; i < size; i++) {
+    const long row = job->near_rows[y + i + shift];
+    for (long j = 0; j < size; j++) {
+      const long column = job->near_columns[x + j + shift];
+      const int beyond = row < 0 || column < 0;
+      *found++ = beyond ? zeros : cells + (row * job->width + column) * job->lanes;
+    }
+  }
+}
+
+static void NAME(clamp)(float *values, long count, float least, float most) {
+  /* Written so that NaN stays NaN. */
+  for (long i = 0; i < count; i++) {
+    const float low = values[i] < least ? least : values[i];
+    values[i] = low > most ? most : low;
+  }
+}
+
+/* The columns of row y whose cells fire at `step`: how many, and which. */
+static long NAME(firing)(const struct job *job, uint32_t seed, uint32_t step, long y,
+                         int32_t *columns, uint32_t *hashes) {
+  const long width = job->width;
+  if (job->always) {
+    for (long x = 0; x < width; x++) columns[x] = (int32_t)x;
+    return width;
+  }
+  const uint32_t row = (uint32_t)job->rows[y];
+  for (long x = 0; x < width; x++) hashes[x] = hash((uint32_t)job->columns[x], row, step, seed) >> 8;
+  const int32_t *limit = job->limit + (job->limit_map ? y * width : 0);
+  long count = 0;
+  for (long x = 0; x < width; x++) {
+    columns[count] = (int32_t)x;
+    count += (int32_t)hashes[x] < limit[job->limit_map ? x : 0];
+  }
+  return count;
+}
+
+/* Percepts, hidden layer and (when asked for) the update of a gathered tile. */
+static void NAME(layers)(const struct job *job, struct scratch *s, int with_update) {
+  const long inputs = job->inputs;
+  if (job->kind == KIND_ABS) {
+    const long half = inputs / 2;
+    for (long t = 0; t < TILE; t++) {
+      float *p = s->percepts + t * job->inputs_stride;
+      for (long i = 0; i < half; i++) p[half + i] = fabsf(p[i]);
+      for (long i = inputs; i < job->inputs_stride; i++) p[i] = 0;
+    }
+    NAME(product)(inputs, s->percepts, job->inputs_stride, job->in_weight, job->wide, job->in_bias,
+                  s->update, job->lanes, job->lanes);
+    return;
+  }
+  NAME(product)(inputs, s->percepts, job->inputs_stride, job->in_weight, job->wide, job->in_bias,
+                s->hidden, job->wide, job->wide);
+  NAME(clamp)(s->hidden, TILE * job->wide, 0, job->hidden_limit);
+  if (with_update)
+    NAME(product)(job->hidden, s->hidden, job->wide, job->out_weight, job->lanes, job->out_bias,
+                  s->update, job->lanes, job->lanes);
+}
+
+/* Gather the percepts of the cells of a tile; rows that stay empty are zero. */
+static void NAME(gather)(const struct job *job, struct scratch *s, const float *before) {
+  const long first = job->kind == KIND_ABS ? job->channels : 0;
+  const long percepts = job->filters * job->channels;
+  for (long t = 0; t < s->count; t++) {
+    const long y = s->ys[t], x = s->xs[t];
+    float *found[MOST_TAPS], *p = s->percepts + t * job->inputs_stride;
+    NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
+    const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
+    const float *coefs = job->coefs + parity * job->item_start[job->filters] * job->lanes;
+    NAME(perceive)(job, (const float *const *)found, coefs, p + first);
+    if (s->raw) memcpy(s->raw + t * job->inputs_stride, p + first, percepts * sizeof(float));
+    if (isfinite(job->percept_limit))
+      NAME(clamp)(p + first, percepts, -job->percept_limit, job->percept_limit);
+    if (first) memcpy(p, before + (y * job->width + x) * job->lanes, first * sizeof(float));
+  }
+  if (s->count < TILE)
+    memset(s->percepts + s->count * job->inputs_stride, 0,
+           (TILE - s->count) * job->inputs_stride * sizeof(float));
+}
+
+static void NAME(forward_tile)(const struct job *job, struct scratch *s, const float *before,
+                               float *after) {
+  const long lanes = job->lanes;
+  NAME(gather)(job, s, before);
+  NAME(layers)(job, s, 1);
+  if (isfinite(job->update_limit))
+    NAME(clamp)(s->update, s->count * lanes, -job->update_limit, job->update_limit);
+  for (long t = 0; t < s->count; t++) {
+    const long at = (s->ys[t] * (long)job->width + s->xs[t]) * lanes;
+    for (long c = 0; c < lanes; c++) after[at + c] = before[at + c] + s->update[t * lanes + c] * job->dt;
+  }
+  s->count = 0;
+}
+
+/* New states of the rows [y0, y1) of one sample; not yet masked or limited. */
+static void NAME(forward_strip)(const struct job *job, struct scratch *s, long sample, uint32_t step,
+                                const float *before, float *after, long y0, long y1) {
+  const long row = job->width * job->lanes;
+  memcpy(after + y0 * row, before + y0 * row, (y1 - y0) * row * sizeof(float));
+  s->count = 0;
+  for (long y = y0; y < y1; y++) {
+    const long found = NAME(firing)(job, job->seeds[sample], step, y, s->columns, s->hashes);
+    for (long i = 0; i < found; i++) {
+      s->ys[s->count] = (int32_t)y;
+      s->xs[s->count++] = s->columns[i];
+      if (s->count == TILE) NAME(forward_tile)(job, s, before, after);
+    }
+  }
+  if (s->count) NAME(forward_tile)(job, s, before, after);
+  if (isfinite(job->state_limit) && job->living < 0)
+    NAME(clamp)(after + y0 * row, (y1 - y0) * row, -job->state_limit, job->state_limit);
+}
+
+/* Gradients of a tile: into `local`, the rows of a strip and `radius` more on either side, and into
+ * the sums of the weights; `gradient` is that of the new state. */
+static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct sums *sums,
+                                const float *before, const uint8_t *alive, const float *gradient,
+                                float *local, long y0) {
+  const long lanes = job->lanes, wide = job->wide, inputs = job->inputs;
+  const long stride = job->inputs_stride, taps = job->size * job->size;
+  const long first = job->kind == KIND_ABS ? job->channels : 0;
+  NAME(gather)(job, s, before);
+  const int limited = isfinite(job->update_limit) || isfinite(job->state_limit);
+  NAME(layers)(job, s, limited);
+  for (long t = 0; t < s->count; t++) {
+    /* What passes the limit of the state goes to the old state; what passes that of the update as
+     * well goes on into the layers. */
+    const long place = s->ys[t] * (long)job->width + s->xs[t], at = place * lanes;
+    float *own = local + ((s->ys[t] - y0 + job->radius) * (long)job->width + s->xs[t]) * lanes;
+    float *to = s->d_update + t * lanes;
+    const float living = alive && !alive[place] ? 0 : 1, most = job->update_limit;
+    for (long c = 0; c < lanes; c++) {
+      float given = living * gradient[at + c], taken = given;
+      if (limited) {
+        const float update = s->update[t * lanes + c];
+        const float kept = update < -most ? -most : update > most ? most : update;
+        if (fabsf(before[at + c] + kept * job->dt) > job->state_limit) given = 0;
+        taken = fabsf(update) > most ? 0 : given;
+      }
+      own[c] += given;
+      to[c] = taken * job->dt;
+    }
+  }
+  memset(s->d_update + s->count * lanes, 0, (TILE - s->count) * lanes * sizeof(float));
+  for (long t = 0; t < s->count; t++)
+    for (long c = 0; c < lanes; c++) sums->out_bias[c] += s->d_update[t * lanes + c];
+  if (job->kind == KIND_ABS) {
+    NAME(outer)(s->count, s->percepts, stride, s->d_update, lanes, sums->in_weight, lanes,
+                job->inputs_rows, lanes);
+    NAME(product)(job->channels, s->d_update, lanes, job->in_back, job->inputs_lanes, NULL,
+                  s->d_percepts, job->inputs_lanes, job->inputs_lanes);
+    const long half = inputs / 2;
+    for (long t = 0; t < s->count; t++) {
+      float *d = s->d_percepts + t * job->inputs_lanes;
+      const float *p = s->percepts + t * stride;
+      for (long i = 0; i < half; i++) d[i] += p[i] > 0 ? d[half + i] : p[i] < 0 ? -d[half + i] : 0;
+      float *own = local + ((s->ys[t] - y0 + job->radius) * (long)job->width + s->xs[t]) * lanes;
+      for (long c = 0; c < first; c++) own[c] += d[c];
+    }
+  } else {
+    NAME(outer)(s->count, s->d_update, lanes, s->hidden, wide, sums->out_weight, wide,
+                job->channels_rows, wide);
+    NAME(product)(job->channels, s->d_update, lanes, job->out_back, wide, NULL, s->d_hidden, wide,
+                  wide);
+    const float most = job->hidden_limit;
+    for (long i = 0; i < TILE * wide; i++)
+      s->d_hidden[i] = s->hidden[i] > 0 && s->hidden[i] < most ? s->d_hidden[i] : 0;
+    for (long t = 0; t < s->count; t++)
+      for (long i = 0; i < wide; i++) sums->in_bias[i] += s->d_hidden[t * wide + i];
+    NAME(outer)(s->count, s->percepts, stride, s->d_hidden, wide, sums->in_weight, wide,
+                job->inputs_rows, wide);
+    NAME(product)(job->hidden, s->d_hidden, wide, job->in_back, job->inputs_lanes, NULL,
+                  s->d_percepts, job->inputs_lanes, job->inputs_lanes);
+  }
+  const long all = job->item_start[job->filters], channels = job->channels;
+  for (long t = 0; t < s->count; t++) {
+    float *d = s->d_percepts + t * job->inputs_lanes + first;
+    const long y = s->ys[t], x = s->xs[t];
+    if (s->raw) {
+      const float *raw = s->raw + t * stride;
+      for (long i = 0; i < job->filters * channels; i++)
+        d[i] = fabsf(raw[i]) > job->percept_limit ? 0 : d[i];
+    }
+    const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
+    const float *coefs = job->coefs + parity * all * lanes;
+    for (long tap = 0; tap < taps; tap++) {
+      const long row = y - y0 + job->radius + tap / job->size - job->size / 2;
+      const long column = job->near_columns[x + tap % job->size + job->radius - job->size / 2];
+      float *to = column < 0 ? s->nowhere : local + (row * job->width + column) * lanes;
+      for (long c = 0; c < lanes; c += VL) {
+        vec sum = LOAD(to + c);
+        for (long i = job->tap_start[tap]; i < job->tap_start[tap + 1]; i++) {
+          const long item = job->tap_item[i];
+          sum += LOAD(coefs + item * lanes + c) * LOAD(d + job->tap_filter[i] * channels + c);
+        }
+        STORE(to + c, sum);
+      }
+    }
+    if (!sums->coefs) continue;
+    float *found[MOST_TAPS], *to = sums->coefs + parity * all * lanes;
+    NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
+    for (long f = 0; f < job->filters; f++)
+      for (long i = job->item_start[f]; i < job->item_start[f + 1]; i++)
+        for (long c = 0; c < channels; c++)
+          to[i * lanes + c] += d[f * channels + c] * found[job->item_tap[i]][c];
+  }
+  s->count = 0;
+}
+
+/* Gradients of the rows [y0, y1) of one sample, from `gradient`, that of the new state. */
+static void NAME(backward_strip)(const struct job *job, struct scratch *s, struct sums *sums,
+                                 long sample, uint32_t step, const float *before,
+                                 const uint8_t *alive, const float *gradient, float *local, long y0,
+                                 long y1) {
+  const long lanes = job->lanes, width = job->width;
+  memset(local, 0, (y1 - y0 + 2 * job->radius) * width * lanes * sizeof(float));
+  s->count = 0;
+  for (long y = y0; y < y1; y++) {
+    const long found = NAME(firing)(job, job->seeds[sample], step, y, s->columns, s->hashes);
+    for (long x = 0, next = 0; x < width; x++) {
+      if (next < found && s->columns[next] == x) {
+        next++;
+        s->ys[s->count] = (int32_t)y;
+        s->xs[s->count++] = (int32_t)x;
+        if (s->count == TILE)
+          NAME(backward_tile)(job, s, sums, before, alive, gradient, local, y0);
+      } else if (!alive || alive[y * width + x]) {
+        const long at = (y * width + x) * lanes;
+        float *own = local + ((y - y0 + job->radius) * width + x) * lanes;
+        for (long c = 0; c < lanes; c++)
+          if (!(fabsf(before[at + c]) > job->state_limit)) own[c] += gradient[at + c];
+      }
+    }
+  }
+  if (s->count) NAME(backward_tile)(job, s, sums, before, alive, gradient, local, y0);
+}
+
+#undef vec
+#undef LOAD
+#undef STORE
+#undef PRODUCT
+#undef OUTER
