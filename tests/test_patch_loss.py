@@ -10,6 +10,7 @@ from nca_texture.losses.base import Grown
 from nca_texture.losses.patch import (
     PatchLoss,
     blur,
+    leading_directions,
     count_patches,
     draw,
     patches_at,
@@ -204,6 +205,26 @@ def test_debiasing_tells_the_exemplar_from_its_blur() -> None:
     assert advantage(0.0) < 0 < advantage(1.0)
 
 
+def test_debiasing_does_not_pay_for_noise() -> None:
+    exemplar = waves(48, 48, 4, 3)
+    noisy = exemplar + 0.1 * torch.randn(exemplar.shape, generator=source(1))
+
+    def penalty(variance: float) -> float:
+        loss = PatchLoss(exemplar, levels=1, samples=256, exemplar_samples=256, variance=variance)
+        return (score(loss, noisy) - score(loss, exemplar)).item()
+
+    assert penalty(0.9) > 3 * abs(penalty(1.0))
+
+
+def test_leading_directions_hold_their_share_of_the_variance() -> None:
+    spread = torch.tensor([3.0, 2.0, 1.0, 0.1])
+    patches = torch.randn(4000, 4, generator=source(2)) * spread
+    found = leading_directions(patches, 0.9)  # 9 of 14.01 and 13 of 14.01
+    assert found.shape == (4, 2)
+    torch.testing.assert_close(found.abs(), torch.eye(4)[:, :2], atol=0.1, rtol=0)
+    assert leading_directions(patches, 1.0).shape == (4, 4)
+
+
 def test_pictures_of_a_set_are_pooled() -> None:
     # Half of the weight then has nowhere near to go, instead of all of it.
     first, second = waves(32, 32, 3), waves(32, 32, 6)
@@ -245,5 +266,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         PatchLoss(exemplar, method="exact")
     with pytest.raises(ValueError, match="between 0 and 1"):
         PatchLoss(exemplar, debias=2.0)
+    with pytest.raises(ValueError, match="variance has to be above 0 and at most 1"):
+        PatchLoss(exemplar, variance=0.0)
     with pytest.raises(ValueError, match="at least 1"):
         PatchLoss(exemplar, samples=0)
