@@ -27,15 +27,14 @@ struct job {
   int32_t kind, batch, height, width, channels, lanes, filters, size, radius, parities;
   int32_t hidden, wide; /* hidden units, and rounded up to a multiple of LANES */
   int32_t inputs, inputs_stride, inputs_rows, inputs_lanes, channels_rows;
+  int32_t bank; /* numbers in the filters of one parity */
   int32_t always, limit_map, living, hex, strip, groups, threads, steps, first_step, keep;
   float dt, percept_limit, hidden_limit, update_limit, state_limit, threshold;
   const int32_t *rows, *columns;           /* world coordinates [height], [width] */
   const int32_t *near_rows, *near_columns; /* [height or width + 2 radius]; -1 lies beyond zero */
   const int32_t *limit;                    /* a cell fires below it: [1] or [height, width] */
   const uint32_t *seeds;                   /* [batch] */
-  const int32_t *item_start, *item_tap;    /* taps of filter f: items item_start[f] and on */
-  const int32_t *tap_start, *tap_item, *tap_filter; /* the same items by tap */
-  const float *coefs;                      /* [parities, items, lanes] */
+  const float *coefs;                      /* [parities, filters, size * size, lanes] */
   const float *in_weight, *in_bias;        /* [inputs, wide], [wide]; abs: lanes for wide */
   const float *out_weight, *out_bias;      /* [hidden, lanes], [lanes] */
   const float *in_back, *out_back;         /* [hidden, inputs_lanes], [channels, wide] */
@@ -292,7 +291,6 @@ static void backward_steps(struct crew *crew, struct scratch *s) {
   const long strips = count_strips(job), row = (long)job->width * job->lanes, radius = job->radius;
   const long sample_size = row * job->height, cells = (long)job->height * job->width;
   const long local_size = (job->strip + 2 * radius) * row, tasks = strips * job->batch;
-  const long items = job->item_start[job->filters];
   for (long step = job->steps - 1; step >= 0; step--) {
     const float *before = job->states + step * job->batch * sample_size;
     const uint8_t *alive = job->alive ? job->alive + step * job->batch * cells : NULL;
@@ -303,7 +301,7 @@ static void backward_steps(struct crew *crew, struct scratch *s) {
           job->sum_in_weight + group * job->inputs_rows * out, job->sum_in_bias + group * job->wide,
           job->sum_out_weight + group * job->channels_rows * job->wide,
           job->sum_out_bias + group * job->lanes,
-          job->sum_coefs ? job->sum_coefs + group * job->parities * items * job->lanes : NULL};
+          job->sum_coefs ? job->sum_coefs + group * job->parities * job->bank : NULL};
       for (long task = group; task < tasks; task += job->groups) {
         const long sample = task / strips, y0 = task % strips * job->strip;
         crew->set->backward(job, s, &sums, sample, (uint32_t)(job->first_step + step),

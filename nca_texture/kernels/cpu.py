@@ -41,7 +41,7 @@ class _Job(ctypes.Structure):
         *_fields(
             ctypes.c_int32,
             "kind batch height width channels lanes filters size radius parities hidden wide "
-            "inputs inputs_stride inputs_rows inputs_lanes channels_rows "
+            "inputs inputs_stride inputs_rows inputs_lanes channels_rows bank "
             "always limit_map living hex strip groups threads steps first_step keep",
         ),
         *_fields(
@@ -50,8 +50,8 @@ class _Job(ctypes.Structure):
         ),
         *_fields(
             ctypes.c_void_p,
-            "rows columns near_rows near_columns limit seeds item_start item_tap tap_start "
-            "tap_item tap_filter coefs in_weight in_bias out_weight out_bias in_back out_back "
+            "rows columns near_rows near_columns limit seeds coefs "
+            "in_weight in_bias out_weight out_bias in_back out_back "
             "zeros states alive gradient local "
             "sum_in_weight sum_in_bias sum_out_weight sum_out_bias sum_coefs",
         ),
@@ -132,7 +132,7 @@ class _Grow(torch.autograd.Function):
         start: int,
         world: World,
     ) -> Tensor:
-        job = _Steps(rule, state, seeds, world, all_taps=filters.requires_grad)
+        job = _Steps(rule, state, seeds, world)
         ctx.job, ctx.steps, ctx.start = job, steps, start
         kept, alive = job.keep(job.cells(state), steps, start)
         ctx.save_for_backward(kept, alive)
@@ -149,9 +149,7 @@ class _Grow(torch.autograd.Function):
 class _Steps:
     """What C is given, prepared once for any number of steps of one rule in one block."""
 
-    def __init__(
-        self, rule: Rule, state: Tensor, seeds: list[int], world: World, *, all_taps: bool = False
-    ) -> None:
+    def __init__(self, rule: Rule, state: Tensor, seeds: list[int], world: World) -> None:
         self.rule = rule
         self.batch, self.channels, self.height, self.width = state.shape
         parities, _, filters, size, _ = rule.filters.shape
@@ -168,7 +166,6 @@ class _Steps:
         self.strip, self.strips = strip, -(-self.height // strip)
         self.groups = min(_MOST_GROUPS, self.batch * self.strips)
         self.radius = radius
-        self.taps = self._taps(all_taps)
         limits = rule.limits
         numbers = {
             "kind": int(self.is_abs),
@@ -188,6 +185,7 @@ class _Steps:
             "inputs_rows": self.inputs_rows,
             "inputs_lanes": _up(inputs, _LANES),
             "channels_rows": _up(self.channels, _ROWS),
+            "bank": filters * size * size * lanes,
             "always": int(bool((rule.fire_limit >= 2**24).all())),
             "living": -1 if rule.living is None else rule.living[0],
             "hex": int(parities == 2),
@@ -219,7 +217,7 @@ class _Steps:
             "near_columns": near[1],
             "limit": crop(rule.fire_limit, *axes).int().contiguous(),
             "seeds": torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32),
-            **self.taps,
+            "coefs": self._coefs(),
             **self._weights(),
             "zeros": torch.zeros(lanes),
         }
@@ -229,23 +227,10 @@ class _Steps:
         self.settings["limit_map"] = int(rule.fire_limit.ndim > 0)
         self.arrays = arrays
 
-    def _taps(self, all_taps: bool) -> dict[str, Tensor]:
-        """List the taps of every filter that are not zero everywhere, by filter and by place."""
-        count = self.size * self.size
-        coefs = self.rule.filters.detach().permute(2, 3, 4, 0, 1)  # [F, K, K, R, C]
-        coefs = coefs.reshape(self.filters, count, self.parities, self.channels)
-        used = (coefs != 0).any(-1).any(-1) | all_taps
-        self.used = used.nonzero()  # [items, 2]: filter, tap
-        values = coefs[used].transpose(0, 1)  # [R, items, C]
-        order = self.used[:, 1].argsort(stable=True)
-        return {
-            "item_start": _starts(self.used[:, 0], self.filters),
-            "item_tap": self.used[:, 1].int().contiguous(),
-            "tap_start": _starts(self.used[:, 1], count),
-            "tap_item": order.int(),
-            "tap_filter": self.used[order, 0].int(),
-            "coefs": _padded(values, values.shape[1], self.lanes),
-        }
+    def _coefs(self) -> Tensor:
+        """Lay the filters out as [parities, filters, taps, lanes]."""
+        coefs = self.rule.filters.detach().flatten(3).permute(0, 2, 3, 1)
+        return _padded(coefs, self.lanes)
 
     def _order(self) -> Tensor:
         """Which column of ``weight_in`` each input here is: percepts come filter by filter."""
@@ -307,7 +292,6 @@ class _Steps:
         """
         rule, groups, out = self.rule, self.groups, self.lanes if self.is_abs else self.wide
         local = (self.batch, self.strips, self.strip + 2 * self.radius, self.width, self.lanes)
-        items = len(self.used)
         learned = rule.filters.requires_grad
         work = {
             "states": states,
@@ -318,9 +302,7 @@ class _Steps:
             "sum_in_bias": states.new_zeros(groups, self.wide),
             "sum_out_weight": states.new_zeros(groups, _up(self.channels, _ROWS), self.wide),
             "sum_out_bias": states.new_zeros(groups, self.lanes),
-            "sum_coefs": states.new_zeros(groups, self.parities, items, self.lanes)
-            if learned
-            else None,
+            "sum_coefs": states.new_zeros(groups, *self.arrays["coefs"].shape) if learned else None,
         }
         self._run("grow_back", steps, start, work, keep=True)
         sums = {
@@ -335,11 +317,8 @@ class _Steps:
         weight_in[:, self.order] = sums["sum_in_weight"][: self.inputs, :first].t()
         filters = None
         if learned:
-            filters = rule.filters.new_zeros(self.filters, self.size**2, self.parities, channels)
-            which, tap = self.used.T
-            filters[which, tap] = sums["sum_coefs"][..., :channels].transpose(0, 1)
-            shape = (self.filters, self.size, self.size, self.parities, channels)
-            filters = filters.view(shape).permute(3, 4, 0, 1, 2)
+            filters = sums["sum_coefs"][..., :channels].permute(0, 3, 1, 2)
+            filters = filters.reshape(rule.filters.shape)
         return (
             self.state(work["gradient"]),
             weight_in,
@@ -386,12 +365,6 @@ def _near(count: int, edge: str, radius: int) -> Tensor:
     else:
         near = torch.where((near < 0) | (near >= count), -1, near)
     return near.int()
-
-
-def _starts(sorted_numbers: Tensor, count: int) -> Tensor:
-    """Where each of ``count`` numbers begins in a list sorted by it: [count + 1]."""
-    counts = torch.bincount(sorted_numbers, minlength=count)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
 
 
 def _padded(values: Tensor, *shape: int) -> Tensor:

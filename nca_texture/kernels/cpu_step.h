@@ -123,31 +123,91 @@ static void NAME(outer)(long count, const float *a, long lda, const float *d, lo
   }
 }
 
-/* Percepts of one cell into p [filters * channels, and a vector of slack]; x are its neighbours. */
-static inline void NAME(perceive)(const struct job *job, const float *const *x, const float *coefs,
+/* Percepts of one cell by COUNT filters from `first` on; x are its neighbours. Taps of weight zero
+ * are not worth a branch. */
+#define PERCEIVE(COUNT)                                                                            \
+  static inline void NAME(perceive_##COUNT)(const struct job *job, float *const *x,                \
+                                            const float *coefs, float *p) {                        \
+    const long channels = job->channels, lanes = job->lanes, taps = job->size * job->size;         \
+    for (long c = lanes - VL; c >= 0; c -= VL) {                                                    \
+      vec sum[COUNT];                                                                              \
+      UNROLL for (int f = 0; f < COUNT; f++) sum[f] = (vec){0};                                    \
+      for (long tap = 0; tap < taps; tap++) {                                                      \
+        const vec value = LOAD(x[tap] + c);                                                        \
+        UNROLL for (int f = 0; f < COUNT; f++)                                                     \
+          sum[f] += LOAD(coefs + (f * taps + tap) * lanes + c) * value;                            \
+      }                                                                                            \
+      /* Last vectors and first filters first: lanes beyond the channels are overwritten. */        \
+      UNROLL for (int f = 0; f < COUNT; f++) STORE(p + f * channels + c, sum[f]);                  \
+    }                                                                                              \
+  }
+
+/* The reverse: what COUNT filters' percepts d ask of the neighbours. */
+#define PERCEIVE_BACK(COUNT)                                                                       \
+  static inline void NAME(perceive_back_##COUNT)(const struct job *job, float *const *x,           \
+                                                 const float *coefs, const float *d) {             \
+    const long channels = job->channels, lanes = job->lanes, taps = job->size * job->size;         \
+    for (long c = 0; c < lanes; c += VL) {                                                         \
+      vec given[COUNT];                                                                            \
+      UNROLL for (int f = 0; f < COUNT; f++) given[f] = LOAD(d + f * channels + c);                \
+      for (long tap = 0; tap < taps; tap++) {                                                      \
+        vec sum = LOAD(x[tap] + c);                                                                \
+        UNROLL for (int f = 0; f < COUNT; f++)                                                     \
+          sum += LOAD(coefs + (f * taps + tap) * lanes + c) * given[f];                            \
+        STORE(x[tap] + c, sum);                                                                    \
+      }                                                                                            \
+    }                                                                                              \
+  }
+
+PERCEIVE(1)
+PERCEIVE(2)
+PERCEIVE(3)
+PERCEIVE(4)
+PERCEIVE_BACK(1)
+PERCEIVE_BACK(2)
+PERCEIVE_BACK(3)
+PERCEIVE_BACK(4)
+
+/* Percepts of one cell into p [filters * channels, and a vector of slack]. */
+static inline void NAME(perceive)(const struct job *job, float *const *x, const float *coefs,
                                   float *p) {
-  const long channels = job->channels, lanes = job->lanes;
-  for (long f = 0; f < job->filters; f++) {
-    for (long c = 0; c < lanes; c += VL) {
-      vec sum = {0};
-      for (long i = job->item_start[f]; i < job->item_start[f + 1]; i++)
-        sum += LOAD(coefs + i * lanes + c) * LOAD(x[job->item_tap[i]] + c);
-      STORE(p + f * channels + c, sum);
+  const long each = job->size * job->size * job->lanes;
+  for (long f = 0; f < job->filters; f += 4) {
+    const float *from = coefs + f * each;
+    float *to = p + f * job->channels;
+    switch (job->filters - f) {
+      case 1: NAME(perceive_1)(job, x, from, to); break;
+      case 2: NAME(perceive_2)(job, x, from, to); break;
+      case 3: NAME(perceive_3)(job, x, from, to); break;
+      default: NAME(perceive_4)(job, x, from, to);
     }
   }
 }
 
-/* Where the neighbours of cell (y, x) lie in a picture of cells; what is beyond a zero edge lies in
- * `zeros`. */
-static inline void NAME(neighbours)(const struct job *job, float *cells, float *zeros, long y,
+static inline void NAME(perceive_back)(const struct job *job, float *const *x, const float *coefs,
+                                       const float *d) {
+  const long each = job->size * job->size * job->lanes;
+  for (long f = 0; f < job->filters; f += 4) {
+    const float *from = coefs + f * each, *asked = d + f * job->channels;
+    switch (job->filters - f) {
+      case 1: NAME(perceive_back_1)(job, x, from, asked); break;
+      case 2: NAME(perceive_back_2)(job, x, from, asked); break;
+      case 3: NAME(perceive_back_3)(job, x, from, asked); break;
+      default: NAME(perceive_back_4)(job, x, from, asked);
+    }
+  }
+}
+
+/* Where the neighbours of cell (y, x) lie in `cells`; what lies beyond a zero edge is `beyond`. */
+static inline void NAME(neighbours)(const struct job *job, float *cells, float *beyond, long y,
                                     long x, float **found) {
   const long size = job->size, shift = job->radius - size / 2;
   for (long i = 0; i < size; i++) {
     const long row = job->near_rows[y + i + shift];
+    float *start = cells + row * job->width * job->lanes;
     for (long j = 0; j < size; j++) {
       const long column = job->near_columns[x + j + shift];
-      const int beyond = row < 0 || column < 0;
-      *found++ = beyond ? zeros : cells + (row * job->width + column) * job->lanes;
+      *found++ = (row | column) < 0 ? beyond : start + column * job->lanes;
     }
   }
 }
@@ -210,8 +270,7 @@ static void NAME(gather)(const struct job *job, struct scratch *s, const float *
     float *found[MOST_TAPS], *p = s->percepts + t * job->inputs_stride;
     NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
     const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
-    const float *coefs = job->coefs + parity * job->item_start[job->filters] * job->lanes;
-    NAME(perceive)(job, (const float *const *)found, coefs, p + first);
+    NAME(perceive)(job, found, job->coefs + parity * job->bank, p + first);
     if (s->raw) memcpy(s->raw + t * job->inputs_stride, p + first, percepts * sizeof(float));
     if (isfinite(job->percept_limit))
       NAME(clamp)(p + first, percepts, -job->percept_limit, job->percept_limit);
@@ -316,37 +375,28 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
     NAME(product)(job->hidden, s->d_hidden, wide, job->in_back, job->inputs_lanes, NULL,
                   s->d_percepts, job->inputs_lanes, job->inputs_lanes);
   }
-  const long all = job->item_start[job->filters], channels = job->channels;
+  const long percepts = job->filters * job->channels, shift = job->radius - job->size / 2;
   for (long t = 0; t < s->count; t++) {
-    float *d = s->d_percepts + t * job->inputs_lanes + first;
+    float *d = s->d_percepts + t * job->inputs_lanes + first, *found[MOST_TAPS];
     const long y = s->ys[t], x = s->xs[t];
-    if (s->raw) {
-      const float *raw = s->raw + t * stride;
-      for (long i = 0; i < job->filters * channels; i++)
-        d[i] = fabsf(raw[i]) > job->percept_limit ? 0 : d[i];
-    }
-    const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
-    const float *coefs = job->coefs + parity * all * lanes;
+    if (s->raw)
+      for (long i = 0; i < percepts; i++)
+        if (fabsf(s->raw[t * stride + i]) > job->percept_limit) d[i] = 0;
+    const long bank = job->parities == 2 && job->rows[y] & 1 ? job->bank : 0;
+    /* Rows beyond the strip stay where they are: which rows they are is settled when strips meet. */
     for (long tap = 0; tap < taps; tap++) {
-      const long row = y - y0 + job->radius + tap / job->size - job->size / 2;
-      const long column = job->near_columns[x + tap % job->size + job->radius - job->size / 2];
-      float *to = column < 0 ? s->nowhere : local + (row * job->width + column) * lanes;
-      for (long c = 0; c < lanes; c += VL) {
-        vec sum = LOAD(to + c);
-        for (long i = job->tap_start[tap]; i < job->tap_start[tap + 1]; i++) {
-          const long item = job->tap_item[i];
-          sum += LOAD(coefs + item * lanes + c) * LOAD(d + job->tap_filter[i] * channels + c);
-        }
-        STORE(to + c, sum);
-      }
+      const long row = y - y0 + shift + tap / job->size;
+      const long column = job->near_columns[x + tap % job->size + shift];
+      found[tap] = column < 0 ? s->nowhere : local + (row * job->width + column) * lanes;
     }
+    NAME(perceive_back)(job, found, job->coefs + bank, d);
     if (!sums->coefs) continue;
-    float *found[MOST_TAPS], *to = sums->coefs + parity * all * lanes;
     NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
     for (long f = 0; f < job->filters; f++)
-      for (long i = job->item_start[f]; i < job->item_start[f + 1]; i++)
-        for (long c = 0; c < channels; c++)
-          to[i * lanes + c] += d[f * channels + c] * found[job->item_tap[i]][c];
+      for (long tap = 0; tap < taps; tap++) {
+        float *to = sums->coefs + bank + (f * taps + tap) * lanes;
+        for (long c = 0; c < job->channels; c++) to[c] += d[f * job->channels + c] * found[tap][c];
+      }
   }
   s->count = 0;
 }
@@ -383,4 +433,6 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
 #undef LOAD
 #undef STORE
 #undef PRODUCT
+#undef PERCEIVE
+#undef PERCEIVE_BACK
 #undef OUTER
