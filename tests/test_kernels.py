@@ -316,7 +316,7 @@ def test_every_instruction_set_is_the_reference(
 ) -> None:
     if cpu.instruction_set(instructions) is None:
         pytest.skip(f"there is no {instructions} here, or the cpu kernel was not compiled")
-    monkeypatch.setattr(cpu, "_INSTRUCTIONS", instructions.encode())
+    monkeypatch.setitem(cpu._SETS, "float32", instructions)
     automaton = awake(**LAWS[kind])
     state = noise(2, automaton.channels, 10, 9)
     got = grown(automaton, state, Place("cpu", "cpu"))
@@ -382,7 +382,7 @@ def test_auto_leaves_the_interpreter_alone(monkeypatch: pytest.MonkeyPatch) -> N
     automaton, state = awake(), noise(1, 6, 4, 3)
     assert automaton.kernel_for(state) != "triton"
     with pytest.raises(ValueError, match=r"no kernel can run here: triton \(it runs in an int"):
-        automaton.grow(state, precision="bfloat16")
+        automaton.grow(state, precision="float16")
 
 
 def test_without_a_gpu_triton_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

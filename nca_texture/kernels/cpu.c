@@ -35,9 +35,10 @@ struct job {
   const int32_t *limit;                    /* a cell fires below it: [1] or [height, width] */
   const uint32_t *seeds;                   /* [batch] */
   const float *coefs;                      /* [parities, filters, size * size, lanes] */
-  const float *in_weight, *in_bias;        /* [inputs, wide], [wide]; abs: lanes for wide */
-  const float *out_weight, *out_bias;      /* [hidden, lanes], [lanes] */
-  const float *in_back, *out_back;         /* [hidden, inputs_lanes], [channels, wide] */
+  /* Factors are floats; in bfloat16 two rows of them lie interleaved, [rows / 2, columns, 2]. */
+  const void *in_weight, *out_weight;      /* [inputs, wide], abs: lanes for wide; [hidden, lanes] */
+  const void *in_back, *out_back;          /* [hidden, inputs_lanes], [channels, wide] */
+  const float *in_bias, *out_bias;         /* [wide], [lanes] */
   float *zeros;                            /* [lanes] */
   float *states;                           /* [steps + 1 or 2, batch, height, width, lanes] */
   uint8_t *alive;                          /* [steps or 1, batch, height, width], or NULL */
@@ -47,6 +48,7 @@ struct job {
 };
 
 struct scratch { /* of one thread */
+  uint32_t *pairs;
   float *percepts, *hidden, *update, *d_percepts, *d_hidden, *d_update, *raw, *nowhere;
   int32_t *columns, *ys, *xs;
   uint32_t *hashes;
@@ -93,6 +95,27 @@ static inline uint32_t hash(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
 #undef SET
 #undef VL
 #undef NV
+
+#define SET avx512bf16
+#define VL 16
+#define NV 6
+#define BF16
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma,prefer-vector-width=512")
+#endif
+#include "cpu_step.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef SET
+#undef VL
+#undef NV
+#undef BF16
 
 #define SET avx2
 #define VL 8
@@ -142,11 +165,15 @@ static const struct set {
     {"avx2", forward_strip_avx2, backward_strip_avx2},
 #endif
     {"plain", forward_strip_plain, backward_strip_plain},
+#if defined(__x86_64__)
+    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16}, /* only by name */
+#endif
 };
 
 static int has(const char *name) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  if (!strcmp(name, "avx512bf16")) return has("avx512") && __builtin_cpu_supports("avx512bf16");
   if (!strcmp(name, "avx512"))
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
@@ -197,7 +224,7 @@ static int set_up(const struct job *job, struct scratch *s) {
   const long sizes[] = {TILE * job->inputs_stride, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_lanes + LANES, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_stride, job->lanes, job->width + 1, job->width + 1,
-                        TILE, TILE};
+                        TILE, TILE, TILE / 2 * (job->inputs_stride + job->wide + LANES)};
   long total = 0;
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) total += (sizes[i] + 31) / 32 * 32;
   float *memory = calloc(total + 16, sizeof(float));
@@ -217,6 +244,7 @@ static int set_up(const struct job *job, struct scratch *s) {
   s->hashes = (uint32_t *)take(&next, sizes[9]);
   s->ys = (int32_t *)take(&next, sizes[10]);
   s->xs = (int32_t *)take(&next, sizes[11]);
+  s->pairs = (uint32_t *)take(&next, sizes[12]);
   return 1;
 }
 

@@ -27,7 +27,7 @@ _STRIP_BYTES = 2**17  # of a strip of rows: with its sums it fits into a core's 
 _MOST_GROUPS = 32  # strips share this many sums of weights; fixed, so that threads change no bit
 _CHUNK = 2**24  # cell-steps of one call without gradients, so that Ctrl+C is heard
 
-_INSTRUCTIONS: bytes | None = None  # the best there are
+_SETS: dict[str, str | None] = {"float32": None, "bfloat16": "avx512bf16"}  # None: the best here
 
 
 def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -51,7 +51,7 @@ class _Job(ctypes.Structure):
         *_fields(
             ctypes.c_void_p,
             "rows columns near_rows near_columns limit seeds coefs "
-            "in_weight in_bias out_weight out_bias in_back out_back "
+            "in_weight out_weight in_back out_back in_bias out_bias "
             "zeros states alive gradient local "
             "sum_in_weight sum_in_bias sum_out_weight sum_out_bias sum_coefs",
         ),
@@ -88,8 +88,10 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"the state is on {state.device.type}")
     if state.dtype != torch.float32:
         found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
-    if rule.precision != "float32":
-        found.append(f"its products are float32, not {rule.precision}")
+    if rule.precision not in _SETS:
+        found.append(f"it cannot multiply in {rule.precision}")
+    elif _SETS[rule.precision] and not instruction_set(_SETS[rule.precision]):
+        found.append(f"this processor cannot multiply in {rule.precision}")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are the reference kernel's")
     if rule.filters.shape[-1] > _MOST_SIZE:
@@ -245,16 +247,23 @@ class _Steps:
         rule, lanes, wide = self.rule, self.lanes, self.wide
         first = rule.weight_in.detach()[:, self.order]
         found = {
-            "in_weight": _padded(first.t(), self.inputs, wide),
+            "in_weight": self._factor(first.t(), wide),
+            "in_back": self._factor(first, _up(self.inputs, _LANES)),
             "in_bias": _padded(rule.bias_in.detach(), wide),
-            "in_back": _padded(first, len(first), _up(self.inputs, _LANES)),
         }
         if rule.weight_out is not None:
             last = rule.weight_out.detach()
-            found["out_weight"] = _padded(last.t(), self.hidden, lanes)
-            found["out_back"] = _padded(last, self.channels, wide)
+            found["out_weight"] = self._factor(last.t(), lanes)
+            found["out_back"] = self._factor(last, wide)
         bias = torch.zeros(self.channels) if rule.bias_out is None else rule.bias_out.detach()
         return found | {"out_bias": _padded(bias, lanes)}
+
+    def _factor(self, weight: Tensor, columns: int) -> Tensor:
+        """Pad ``weight`` [k, n] to ``columns``; in bfloat16, lay two rows side by side."""
+        if self.rule.precision == "float32":
+            return _padded(weight, len(weight), columns)
+        padded = _padded(weight, _up(len(weight), 2), columns)
+        return padded.view(-1, 2, columns).transpose(1, 2).bfloat16().contiguous()
 
     def cells(self, state: Tensor) -> Tensor:
         """Turn ``state`` [B, C, H, W] into cells [B, H, W, lanes]."""
@@ -345,7 +354,8 @@ class _Steps:
         )
         for name, array in (self.arrays | work).items():
             setattr(job, name, None if array is None else array.data_ptr())
-        if getattr(library, call)(ctypes.byref(job), _INSTRUCTIONS):
+        wanted = _SETS[self.rule.precision]
+        if getattr(library, call)(ctypes.byref(job), wanted.encode() if wanted else None):
             raise MemoryError("the cpu kernel found no memory for its threads")
 
 

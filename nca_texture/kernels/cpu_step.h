@@ -11,8 +11,84 @@
 
 typedef float NAME(vec) __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 #define vec NAME(vec)
+#ifdef BF16
+typedef uint32_t NAME(factor);
+#else
+typedef float NAME(factor);
+#endif
+#define factor NAME(factor)
 #define LOAD(p) (*(const vec *)(p))
 #define STORE(p, v) (*(vec *)(p) = (v))
+
+#ifdef BF16 /* products of bfloat16, sums of float32 */
+
+#include <immintrin.h>
+
+/* As below, with both factors in pairs of k: a and b are uint32 of two bfloat16 each. */
+#define PRODUCT(ROWS, COLS)                                                                        \
+  static void NAME(product_##ROWS##_##COLS)(long inner, const factor *a, long lda,                 \
+                                            const factor *b, long ldb, const float *init,          \
+                                            float *c, long ldc) {                                  \
+    __m512 sum[ROWS][COLS];                                                                        \
+    UNROLL for (int n = 0; n < COLS; n++) {                                                        \
+      const __m512 first = init ? _mm512_loadu_ps(init + n * VL) : _mm512_setzero_ps();            \
+      UNROLL for (int m = 0; m < ROWS; m++) sum[m][n] = first;                                     \
+    }                                                                                              \
+    for (long k = 0; k < inner; k++) {                                                             \
+      __m512i right[COLS];                                                                         \
+      UNROLL for (int n = 0; n < COLS; n++) right[n] = _mm512_loadu_si512(b + k * ldb + n * VL);   \
+      UNROLL for (int m = 0; m < ROWS; m++) {                                                      \
+        const __m512i left = _mm512_set1_epi32((int)a[m * lda + k]);                               \
+        UNROLL for (int n = 0; n < COLS; n++)                                                      \
+          sum[m][n] = _mm512_dpbf16_ps(sum[m][n], (__m512bh)left, (__m512bh)right[n]);             \
+      }                                                                                            \
+    }                                                                                              \
+    UNROLL for (int m = 0; m < ROWS; m++)                                                          \
+      UNROLL for (int n = 0; n < COLS; n++) _mm512_storeu_ps(c + m * ldc + n * VL, sum[m][n]);     \
+  }
+
+#define OUTER(COLS)                                                                                \
+  static void NAME(outer_##COLS)(long count, const factor *a, long lda, const factor *d, long ldd, \
+                                 float *g, long ldg) {                                             \
+    __m512 sum[M][COLS];                                                                           \
+    UNROLL for (int i = 0; i < M; i++)                                                             \
+      UNROLL for (int n = 0; n < COLS; n++) sum[i][n] = _mm512_loadu_ps(g + i * ldg + n * VL);     \
+    for (long t = 0; t < count; t++) {                                                             \
+      __m512i right[COLS];                                                                         \
+      UNROLL for (int n = 0; n < COLS; n++) right[n] = _mm512_loadu_si512(d + t * ldd + n * VL);   \
+      UNROLL for (int i = 0; i < M; i++) {                                                         \
+        const __m512i left = _mm512_set1_epi32((int)a[t * lda + i]);                               \
+        UNROLL for (int n = 0; n < COLS; n++)                                                      \
+          sum[i][n] = _mm512_dpbf16_ps(sum[i][n], (__m512bh)left, (__m512bh)right[n]);             \
+      }                                                                                            \
+    }                                                                                              \
+    UNROLL for (int i = 0; i < M; i++)                                                             \
+      UNROLL for (int n = 0; n < COLS; n++) _mm512_storeu_ps(g + i * ldg + n * VL, sum[i][n]);     \
+  }
+
+/* Numbers next to each other become pairs: rows of `inner` floats, rows of half as many pairs. */
+static void NAME(pair_columns)(long rows, long inner, const float *from, long stride, factor *to,
+                               long pairs) {
+  for (long t = 0; t < rows; t++)
+    for (long k = 0; k < inner; k += 16)
+      _mm256_storeu_si256((__m256i *)(to + t * pairs + k / 2),
+                          (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + t * stride + k)));
+}
+
+/* Numbers below each other become pairs: two rows of floats, one row of as many pairs. */
+static void NAME(pair_rows)(long rows, long columns, const float *from, long stride, factor *to) {
+  for (long t = 0; t < rows; t += 2)
+    for (long n = 0; n < columns; n += 16) {
+      const float *at = from + t * stride + n;
+      const __m512i low =
+          _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(at)));
+      const __m512i high =
+          _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(at + stride)));
+      _mm512_storeu_si512(to + t / 2 * stride + n, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
+}
+
+#else
 
 /* C[m, n] = init[n] + sum over k of A[m, k] B[k, n] for ROWS rows and COLS vectors of columns. */
 #define PRODUCT(ROWS, COLS)                                                                        \
@@ -54,6 +130,8 @@ typedef float NAME(vec) __attribute__((vector_size(VL * 4), aligned(4), may_alia
       UNROLL for (int n = 0; n < COLS; n++) STORE(g + i * ldg + n * VL, sum[i][n]);                \
   }
 
+#endif
+
 PRODUCT(8, 1)
 PRODUCT(4, 2)
 PRODUCT(4, 3)
@@ -70,12 +148,24 @@ OUTER(6)
 #endif
 
 /* C [TILE rows, columns] = init + A [TILE, inner] B [inner, columns]; columns a multiple of VL. */
-static void NAME(product)(long inner, const float *a, long lda, const float *b, long ldb,
-                          const float *init, float *c, long ldc, long columns) {
+static void NAME(product)(const struct scratch *s, long inner, const float *left, long lda,
+                          const void *right, long ldb, const float *init, float *c, long ldc,
+                          long columns) {
+  const factor *b = right;
+#ifdef BF16
+  factor *a = s->pairs;
+  const long stride = lda;
+  lda = (inner + LANES - 1) / LANES * LANES / 2;
+  NAME(pair_columns)(TILE, inner, left, stride, a, lda);
+  inner = (inner + 1) / 2;
+#else
+  const factor *a = left;
+  (void)s;
+#endif
   for (long n = 0; n < columns;) {
-    const long left = (columns - n) / VL;
+    const long vectors = (columns - n) / VL;
     /* Blocks of even width: 5 vectors are 3 and 2, not 3 and a 1 whose sums wait for each other. */
-    const long blocks = (left + NV - 1) / NV, take = (left + blocks - 1) / blocks;
+    const long blocks = (vectors + NV - 1) / NV, take = (vectors + blocks - 1) / blocks;
     const float *from = init ? init + n : NULL;
     switch (take) {
 #define CASE(ROWS, COLS)                                                                           \
@@ -97,12 +187,22 @@ static void NAME(product)(long inner, const float *a, long lda, const float *b, 
   }
 }
 
-/* G [rows, columns] += transposed A [count, rows] D [count, columns]; rows a multiple of M. */
-static void NAME(outer)(long count, const float *a, long lda, const float *d, long ldd, float *g,
-                        long ldg, long rows, long columns) {
+/* G [rows, columns] += transposed A [count, rows] D [count, columns]; rows a multiple of M. A row
+ * of zeros lies after the last. */
+static void NAME(outer)(const struct scratch *s, long count, const float *left, long lda,
+                        const float *right, long ldd, float *g, long ldg, long rows, long columns) {
+#ifdef BF16
+  factor *a = s->pairs, *d = s->pairs + TILE / 2 * lda;
+  NAME(pair_rows)(count, rows, left, lda, a);
+  NAME(pair_rows)(count, columns, right, ldd, d);
+  count = (count + 1) / 2;
+#else
+  const factor *a = left, *d = right;
+  (void)s;
+#endif
   for (long n = 0; n < columns;) {
-    const long left = (columns - n) / VL;
-    const long blocks = (left + NV - 1) / NV, take = (left + blocks - 1) / blocks;
+    const long vectors = (columns - n) / VL;
+    const long blocks = (vectors + NV - 1) / NV, take = (vectors + blocks - 1) / blocks;
     switch (take) {
 #define CASE(COLS)                                                                                 \
   case COLS:                                                                                       \
@@ -249,15 +349,15 @@ static void NAME(layers)(const struct job *job, struct scratch *s, int with_upda
       for (long i = 0; i < half; i++) p[half + i] = fabsf(p[i]);
       for (long i = inputs; i < job->inputs_stride; i++) p[i] = 0;
     }
-    NAME(product)(inputs, s->percepts, job->inputs_stride, job->in_weight, job->wide, job->in_bias,
+    NAME(product)(s, inputs, s->percepts, job->inputs_stride, job->in_weight, job->wide, job->in_bias,
                   s->update, job->lanes, job->lanes);
     return;
   }
-  NAME(product)(inputs, s->percepts, job->inputs_stride, job->in_weight, job->wide, job->in_bias,
+  NAME(product)(s, inputs, s->percepts, job->inputs_stride, job->in_weight, job->wide, job->in_bias,
                 s->hidden, job->wide, job->wide);
   NAME(clamp)(s->hidden, TILE * job->wide, 0, job->hidden_limit);
   if (with_update)
-    NAME(product)(job->hidden, s->hidden, job->wide, job->out_weight, job->lanes, job->out_bias,
+    NAME(product)(s, job->hidden, s->hidden, job->wide, job->out_weight, job->lanes, job->out_bias,
                   s->update, job->lanes, job->lanes);
 }
 
@@ -348,9 +448,9 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
   for (long t = 0; t < s->count; t++)
     for (long c = 0; c < lanes; c++) sums->out_bias[c] += s->d_update[t * lanes + c];
   if (job->kind == KIND_ABS) {
-    NAME(outer)(s->count, s->percepts, stride, s->d_update, lanes, sums->in_weight, lanes,
+    NAME(outer)(s, s->count, s->percepts, stride, s->d_update, lanes, sums->in_weight, lanes,
                 job->inputs_rows, lanes);
-    NAME(product)(job->channels, s->d_update, lanes, job->in_back, job->inputs_lanes, NULL,
+    NAME(product)(s, job->channels, s->d_update, lanes, job->in_back, job->inputs_lanes, NULL,
                   s->d_percepts, job->inputs_lanes, job->inputs_lanes);
     const long half = inputs / 2;
     for (long t = 0; t < s->count; t++) {
@@ -361,18 +461,18 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
       for (long c = 0; c < first; c++) own[c] += d[c];
     }
   } else {
-    NAME(outer)(s->count, s->d_update, lanes, s->hidden, wide, sums->out_weight, wide,
+    NAME(outer)(s, s->count, s->d_update, lanes, s->hidden, wide, sums->out_weight, wide,
                 job->channels_rows, wide);
-    NAME(product)(job->channels, s->d_update, lanes, job->out_back, wide, NULL, s->d_hidden, wide,
+    NAME(product)(s, job->channels, s->d_update, lanes, job->out_back, wide, NULL, s->d_hidden, wide,
                   wide);
     const float most = job->hidden_limit;
     for (long i = 0; i < TILE * wide; i++)
       s->d_hidden[i] = s->hidden[i] > 0 && s->hidden[i] < most ? s->d_hidden[i] : 0;
     for (long t = 0; t < s->count; t++)
       for (long i = 0; i < wide; i++) sums->in_bias[i] += s->d_hidden[t * wide + i];
-    NAME(outer)(s->count, s->percepts, stride, s->d_hidden, wide, sums->in_weight, wide,
+    NAME(outer)(s, s->count, s->percepts, stride, s->d_hidden, wide, sums->in_weight, wide,
                 job->inputs_rows, wide);
-    NAME(product)(job->hidden, s->d_hidden, wide, job->in_back, job->inputs_lanes, NULL,
+    NAME(product)(s, job->hidden, s->d_hidden, wide, job->in_back, job->inputs_lanes, NULL,
                   s->d_percepts, job->inputs_lanes, job->inputs_lanes);
   }
   const long percepts = job->filters * job->channels, shift = job->radius - job->size / 2;
@@ -430,6 +530,7 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
 }
 
 #undef vec
+#undef factor
 #undef LOAD
 #undef STORE
 #undef PRODUCT
