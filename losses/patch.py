@@ -1,5 +1,6 @@
 """Optimal transport between the small patches of what was grown and of the exemplar."""
 
+from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -164,6 +165,15 @@ def sliced_distance(left: Tensor, right: Tensor, directions: Tensor) -> Tensor:
     return (ours - theirs).square().mean((1, 2))
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """Patches of one level, in two halves."""
+
+    ours: Tensor  # [2, B, n, D]
+    theirs: Tensor  # [2, 1, m, D]
+    leading: Tensor  # [D, k]: the exemplar's principal directions
+
+
 class PatchLoss(Loss):
     """Transport between small patches on every scale; no network, nothing to download.
 
@@ -268,30 +278,30 @@ class PatchLoss(Loss):
                 f"patch of {self.size}x{self.size}; grow on a larger grid"
             )
         levels = [k for k in range(self.levels) if min(image.shape[-2:]) >> k >= self.size]
-        distances = []
+        draws = []
         for level, images in enumerate(pyramid(image, len(levels), wrap=self.wrap)):
             # A torus that was not halved evenly has a seam: its patches stay off it.
             whole = self.wrap and all(side % 2**level == 0 for side in image.shape[-2:])
             sharp = sharpen(images, self.unsharp, wrap=self.wrap)
             exemplar = self.get_buffer(f"level{level}")
-            ours = [self._sample(sharp, self.samples, generator, wrap=whole) for _ in range(2)]
-            theirs = [
-                self._sample(exemplar, self.exemplar_samples, generator, wrap=False)
-                for _ in range(2)
-            ]
-            if self.method == "sliced":
-                distances.append(self._sliced(ours, theirs, generator))
-            else:
-                distances.append(self._sinkhorn(ours, theirs, self.get_buffer(f"leading{level}")))
-        return torch.stack(distances).mean(0)
+            draws.append(
+                _Draw(
+                    self._sample(sharp, self.samples, generator, wrap=whole),
+                    self._sample(exemplar, self.exemplar_samples, generator, wrap=False),
+                    self.get_buffer(f"leading{level}"),
+                )
+            )
+        if self.method == "sliced":
+            return torch.stack([self._sliced(each, generator) for each in draws]).mean(0)
+        return self._sinkhorn(draws).mean(0)
 
     def _sample(
         self, images: Tensor, samples: int, generator: torch.Generator, *, wrap: bool
     ) -> Tensor:
-        """Draw half of ``samples``, [B, n, D], from [B, P, C, H, W]: the same places in each."""
+        """Draw ``samples`` in two halves, [2, B, n, D], from [B, P, C, H, W]: alike in each."""
         total = count_patches(images, self.size, wrap=wrap)
-        places = draw(total, -(-samples // 2), generator).to(images.device)
-        return patches_at(images, places, self.size, wrap=wrap)
+        halves = [draw(total, -(-samples // 2), generator).to(images.device) for _ in range(2)]
+        return torch.stack([patches_at(images, places, self.size, wrap=wrap) for places in halves])
 
     def _every(self, exemplar: Tensor) -> Tensor:
         """Cut the patches of ``exemplar`` [1, P, C, H, W], or so many that more teach nothing."""
@@ -299,23 +309,36 @@ class PatchLoss(Loss):
         places = draw(total, _MOST_PATCHES, torch.Generator().manual_seed(0))
         return patches_at(exemplar, places.to(exemplar.device), self.size, wrap=False)[0]
 
-    def _sinkhorn(self, ours: list[Tensor], theirs: list[Tensor], leading: Tensor) -> Tensor:
-        """Distance [B] per number of a patch between [B, n, D] twice and [1, m, D] twice."""
-        batch, _, width = ours[0].shape
-        goals = torch.cat([half.expand(batch, -1, -1) for half in theirs])
-        across = transport(torch.cat(ours), goals, self.epsilon, self.iterations)
-        total = across[:batch] + across[batch:]
-        if self.debias:
-            first, second = (half @ leading for half in ours)
-            among = transport(first, second, self.epsilon, self.iterations)
-            total = total - self.debias * among
-        return total / (2 * width)
+    def _sinkhorn(self, draws: list[_Draw]) -> Tensor:
+        """Distances [levels, B] per number of a patch; levels of one size go through together."""
+        sizes = [(each.ours.shape, each.theirs.shape) for each in draws]
+        distances = []
+        for size in dict.fromkeys(sizes):
+            group = [each for each, its in zip(draws, sizes, strict=True) if its == size]
+            ours = torch.stack([each.ours for each in group])  # [L, 2, B, n, D]
+            theirs = torch.stack([each.theirs for each in group])
+            theirs = theirs.expand(*ours.shape[:3], -1, -1)
+            total = self._transport(ours, theirs).sum(1)
+            if self.debias:
+                widest = max(each.leading.shape[1] for each in group)
+                leading = torch.stack(
+                    [F.pad(each.leading, (0, widest - each.leading.shape[1])) for each in group]
+                )
+                first, second = (ours @ leading[:, None, None]).unbind(1)
+                total = total - self.debias * self._transport(first, second)
+            distances.append(total / (2 * ours.shape[-1]))
+        return torch.cat(distances)
 
-    def _sliced(
-        self, ours: list[Tensor], theirs: list[Tensor], generator: torch.Generator
-    ) -> Tensor:
+    def _transport(self, left: Tensor, right: Tensor) -> Tensor:
+        """Cost [...] of moving the rows of ``left`` [..., n, D] to ``right`` [..., m, D]."""
+        over = left.shape[:-2]
+        cost = transport(left.flatten(0, -3), right.flatten(0, -3), self.epsilon, self.iterations)
+        return cost.view(over)
+
+    def _sliced(self, each: _Draw, generator: torch.Generator) -> Tensor:
         """Distance [B] between all of ours and all of theirs, along random directions."""
-        width = ours[0].shape[-1]
-        directions = torch.randn(width, self.projections, generator=generator).to(ours[0].device)
+        ours, theirs = (torch.cat(list(side), 1) for side in (each.ours, each.theirs))
+        width = ours.shape[-1]
+        directions = torch.randn(width, self.projections, generator=generator).to(ours.device)
         directions = directions / directions.norm(dim=0)
-        return sliced_distance(torch.cat(ours, 1), torch.cat(theirs, 1), directions)
+        return sliced_distance(ours, theirs, directions)
