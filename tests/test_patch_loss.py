@@ -10,9 +10,9 @@ from nca_texture.losses.base import Grown
 from nca_texture.losses.patch import (
     PatchLoss,
     blur,
-    leading_directions,
     count_patches,
     draw,
+    leading_directions,
     patches_at,
     pyramid,
     sinkhorn_plan,
