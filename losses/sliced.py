@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import IMAGE, FeatureNetwork, full_precision, style_layers
+from nca_texture.losses.features import (
+    IMAGE,
+    FeatureNetwork,
+    full_precision,
+    load_network,
+    style_layers,
+)
 from nca_texture.losses.pixel import premultiply
 
 REDUCTIONS = ("sum", "mean")
@@ -79,7 +85,7 @@ class SlicedLoss(Loss):
         projections: int = 32,
         image: bool = True,
         reduce: str = "sum",
-        weights: str | Path | None = None,
+        weights: str | Path | FeatureNetwork | None = None,
     ) -> None:
         """Take the features of ``target`` [N, 3 or 4, H, W] once; N pictures are one cloud.
 
@@ -96,7 +102,7 @@ class SlicedLoss(Loss):
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"
             )
         names = style_layers(features) if layers is None else tuple(layers)
-        self.network = FeatureNetwork(features, (IMAGE, *names) if image else names, weights)
+        self.network = load_network(features, (IMAGE, *names) if image else names, weights)
         self.projections = projections
         self.reduce = reduce
         with torch.no_grad():

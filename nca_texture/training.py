@@ -348,7 +348,7 @@ class _Jury:
                 _score(loss, part, chance)
                 for loss, part, chance in zip(losses, grown, chances, strict=True)
             ]
-        image, state = (torch.cat(parts) for parts in zip(*((g.image, g.state) for g in grown)))
+        image, state = (torch.cat([getattr(g, n) for g in grown]) for n in ("image", "state"))
         terms, values = _score(self.joint, Grown(image, state, steps=grown[0].steps), chances[0])
         apart = {name: value.split(batch) for name, value in terms.items()}
         return [

@@ -79,13 +79,14 @@ def _nothing(recipe: "Recipe") -> "Exemplar":
     return Exemplar(grey, f"channel-{channel}", "", "", (height, width), 1.0, label="no picture")
 
 
-def check_pool(recipe: "Recipe") -> None:
+def check_pool(recipe: "Recipe", models: int = 1) -> None:
     """Raise ``InputError`` when the states of a training are more than the memory can hold."""
     plan = recipe.training
     states = plan.width * plan.height * recipe.automaton.channels * (3 * plan.pool_size)
+    pools = "a pool" if models == 1 else f"{models} pools"
     common.check_memory(
-        4 * states,
-        f"a pool of {plan.pool_size} states of {plan.width}x{plan.height} cells",
+        4 * states * models,
+        f"{pools} of {plan.pool_size} states of {plan.width}x{plan.height} cells",
         "a smaller training.width, training.height or training.pool_size",
     )
 

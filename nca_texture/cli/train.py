@@ -1,21 +1,24 @@
-"""``nca-texture train``: from one image to a model."""
+"""``nca-texture train``: from an image to a model, or from many to one each."""
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nca_texture.cli import common
-from nca_texture.cli.resolve import check_pool, need_image, read_exemplar, rescaled, resolve
+from nca_texture.cli.jobs import Job, one_job, resumed_jobs, separate_jobs
+from nca_texture.cli.resolve import rescaled, resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from nca_texture.automaton import CellularAutomaton
-    from nca_texture.losses.base import Loss
-    from nca_texture.runs import RunDirectory
-    from nca_texture.training import Snapshot
+    from nca_texture.losses.total import TotalLoss
+    from nca_texture.training import Report, TrainingError
 
 _PRESETS = (
     "draft, balanced, best, or a published recipe: distill-2021, distill-2021-gram, "
@@ -26,13 +29,21 @@ _FROM_PRESET = "the preset's"
 
 @common.sentences
 def train(
-    image: Annotated[
-        str | None,
+    images: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE",
             help="A picture, a folder of pictures of one texture, sample:NAME or skimage:NAME.",
         ),
     ] = None,
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate",
+            help="Train a model for each of many IMAGEs, all together; a folder stands for its "
+            "pictures. DIR then has a directory for each.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -101,7 +112,9 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Go on with the run in DIR; IMAGE is not needed."),
+        typer.Option(
+            metavar="DIR", help="Go on with the run, or all runs, in DIR; IMAGE is not needed."
+        ),
     ] = None,
     seed: common.Seed = None,
     config: Annotated[
@@ -136,9 +149,6 @@ def train(
 ) -> None:
     """Learn a texture from an image and save it as a model of some kilobytes."""
     from nca_texture.recipe import to_toml
-    from nca_texture.runs import CHECKPOINT, RunDirectory
-    from nca_texture.store import load_checkpoint, load_model
-    from nca_texture.training import calibrate
 
     if budget is not None and iterations is not None:
         raise ValueError("give --iterations or --time, not both")
@@ -147,10 +157,10 @@ def train(
         raise ValueError(f"--checkpoint-every is {checkpoint_every:g}; give 0 seconds or more")
     writer = _board_class() if tensorboard else None
     where = common.pick_device(device)
-    snapshot, path = None, None
+    images = images or []
     if resume is not None:
         given = {
-            "IMAGE": image,
+            "IMAGE": images or None,
             "--preset": preset,
             "--loss": loss,
             "--features": features,
@@ -172,18 +182,17 @@ def train(
                 f"a run is resumed as it was begun, so --resume does not go with {extra[0]}; "
                 f"leave it out, or begin a new run with --from {resume}"
             )
-        path = _run_directory(resume)
-        snapshot, recipe, exemplar = load_checkpoint(path / CHECKPOINT)
+        jobs = resumed_jobs(resume, quiet)
+        separate = jobs[0].path.parent == resume
         if print_config:
-            typer.echo(to_toml(recipe), nl=False)
+            typer.echo(to_toml(jobs[0].recipe), nl=False)
             return
-        if snapshot.iteration >= recipe.training.iterations:
-            raise ValueError(
-                f"the run in {path} is complete: {snapshot.iteration} iterations; "
-                "train on with --from"
-            )
-        common.talk(f"going on with {path} at iteration {snapshot.iteration}", quiet)
     else:
+        if len(images) > 1 and not separate:
+            raise ValueError(
+                f"got unexpected extra argument(s) ({' '.join(images[1:])}); to train a model for "
+                "each picture, add --separate; see nca-texture train --help"
+            )
         flags = {
             "automaton.layout": layout,
             "automaton.edge": edge,
@@ -194,7 +203,7 @@ def train(
             "training.seed": None if seed is None else common.parse_seed(seed),
         }
         recipe = resolve(
-            image,
+            images[0] if images and not separate else None,
             preset=preset,
             config=config,
             parent=parent,
@@ -208,81 +217,166 @@ def train(
         if print_config:
             typer.echo(to_toml(recipe), nl=False)
             return
-        need_image(recipe)
-        path = None if output is None else _given_place(output, force)
-        check_pool(recipe)
-        exemplar = read_exemplar(recipe, task, quiet)
-        path = path or _free_place(exemplar.name, quiet)
+        if separate:
+            jobs = separate_jobs(images, recipe, task, output, force, quiet)
+        else:
+            jobs = [one_job(recipe, task, output, force, quiet)]
 
-    automaton = recipe.build_automaton().to(where)
-    if parent is not None:
-        elder, _, _ = load_model(parent)
-        automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
-    measure = recipe.build_loss(exemplar, None if weights is None else str(weights)).to(where)
+    models = [_start(job, parent, where) for job in jobs]
+    losses = _measure(jobs, None if weights is None else str(weights), where)
     if seconds is not None:
-        count = calibrate(automaton, measure, recipe.training, seconds)
-        recipe = rescaled(recipe, count)
+        jobs = _fitted(jobs, models, losses, seconds)
+        count = jobs[0].recipe.training.iterations
         common.talk(f"{budget} are {count} iterations here", quiet)
-    plan = recipe.training
-    chosen = automaton.kernel_for(automaton.seed(1, plan.size), kernel)
+    plan = jobs[0].recipe.training
+    chosen = models[0].kernel_for(models[0].seed(1, plan.size), kernel)
+    place = jobs[0].path.parent if separate else jobs[0].path
+    each = f"{len(jobs)} models of " if separate else ""
     common.talk(
-        f"{automaton.num_parameters} parameters, {plan.width}x{plan.height} cells, "
-        f"{plan.iterations} iterations on {where} ({chosen} kernel) -> {path}",
+        f"{each}{models[0].num_parameters} parameters, {plan.width}x{plan.height} cells, "
+        f"{plan.iterations} iterations on {where} ({chosen} kernel) -> {place}",
         quiet,
     )
     if dry_run:
         return
-    start = 0 if snapshot is None else snapshot.iteration
-    with RunDirectory(path, recipe, exemplar, checkpoint_every, start) as run:
-        board = None if writer is None else writer(path)
-        _train(run, automaton, measure, snapshot, kernel, board, quiet)
-    model = path / "model.safetensors"
-    if json:
-        common.answer({"directory": str(path), "model": str(model), "iterations": plan.iterations})
-    wrote = f"wrote {model} ({model.stat().st_size / 1000:.0f} kB)"
-    following = f"nca-texture tile {path} -o {path.name}.png --size 1024"
-    common.talk(f"{wrote}; next: {following}", quiet)
+    boards = [] if writer is None else [writer(job.path) for job in jobs]
+    failed = _train(jobs, models, losses, kernel, boards, place, checkpoint_every, quiet)
+    done = [job for index, job in enumerate(jobs) if index not in failed]
+    _conclude(done, place, separate, json, quiet)
+    if failed:
+        first, error = next(iter(failed.items()))
+        count = f"{len(failed)} of {len(jobs)} models could not be trained"
+        raise type(error)(f"{count}: {jobs[first].path.name}: {error}")
+
+
+def _start(job: Job, parent: Path | None, where: "torch.device") -> "CellularAutomaton":
+    """Make the automaton that is trained, with the weights of its parent if it has one."""
+    from nca_texture.store import load_model
+
+    automaton = job.recipe.build_automaton().to(where)
+    if parent is not None:
+        elder, _, _ = load_model(parent)
+        automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
+    return automaton
+
+
+def _measure(jobs: list[Job], weights: str | None, where: "torch.device") -> "list[TotalLoss]":
+    losses = jobs[0].recipe.build_losses([job.exemplar for job in jobs], weights)
+    return [loss.to(where) for loss in losses]
+
+
+def _fitted(
+    jobs: list[Job],
+    models: "list[CellularAutomaton]",
+    losses: "list[TotalLoss]",
+    seconds: float,
+) -> list[Job]:
+    """Give ``jobs`` as many iterations as ``seconds`` have room for."""
+    from nca_texture.training import calibrate_together
+
+    count = calibrate_together(models, losses, jobs[0].recipe.training, seconds)
+    return [replace(job, recipe=rescaled(job.recipe, count)) for job in jobs]
 
 
 def _train(
-    run: "RunDirectory",
-    automaton: "CellularAutomaton",
-    measure: "Loss",
-    snapshot: "Snapshot | None",
+    jobs: list[Job],
+    models: "list[CellularAutomaton]",
+    losses: "list[TotalLoss]",
     kernel: str,
-    board: Any,
+    boards: list[Any],
+    place: Path,
+    checkpoint_every: float,
     quiet: bool,
-) -> None:
-    """Run the loop: show, record, save; stop in good order when asked to."""
-    from nca_texture.cli.console import TrainingView
-    from nca_texture.training import train
+) -> "dict[int, TrainingError]":
+    """Run the loop: show, record, save; stop in good order when asked to.
 
-    recipe = run.recipe
-    init = recipe.automaton.init
-    reports = train(automaton, measure, recipe.training, resume=snapshot, kernel=kernel, init=init)
-    report, saved = None, None
-    with (
-        TrainingView(recipe.training.iterations, run.start, quiet) as view,
-        _stops(view.say) as asked,
-    ):
-        for report in reports:
-            run.record(report, automaton)
-            view.show(report)
-            if board is not None:
-                _to_board(board, report)
+    Returns the errors of those among many that could not be trained, by their index.
+    """
+    from nca_texture.cli.console import TrainingView
+    from nca_texture.runs import RunDirectory, SaveTimes
+    from nca_texture.training import TrainingError, train_together
+
+    plan = jobs[0].recipe.training
+    snapshots = [job.snapshot for job in jobs if job.snapshot is not None]
+    starts = [0 if job.snapshot is None else job.snapshot.iteration for job in jobs]
+    rounds = train_together(
+        models,
+        losses,
+        plan,
+        resume=snapshots or None,
+        kernel=kernel,
+        init=jobs[0].recipe.automaton.init,
+    )
+    reports: dict[int, Report] = {}  # the latest of each run
+    failed: dict[int, TrainingError] = {}
+    times = SaveTimes(checkpoint_every)
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(RunDirectory(job.path, job.recipe, job.exemplar, start))
+            for job, start in zip(jobs, starts, strict=True)
+        ]
+        view = stack.enter_context(TrainingView(plan.iterations, min(starts), quiet))
+        asked = stack.enter_context(_stops(view.say))
+
+        def save() -> None:
+            with times.saving():
+                for index, report in reports.items():
+                    runs[index].save(report.snapshot(), models[index])
+
+        for outcomes in rounds:
+            for index, outcome in outcomes.items():
+                name = f"{jobs[index].path.name}: " if len(jobs) > 1 else ""
+                if isinstance(outcome, TrainingError):
+                    if len(jobs) == 1:
+                        raise outcome
+                    view.say(f"{name}{outcome}")
+                    failed[index] = outcome
+                    reports.pop(index, None)
+                    continue
+                reports[index] = outcome
+                runs[index].record(outcome)
+                for event in outcome.events:
+                    view.say(f"{name}{event}")
+                if boards:
+                    _to_board(boards[index], outcome)
+            view.show(list(reports.values()))
+            if times.is_time():
+                save()
             if asked:
                 break
-        if report is not None:
-            saved = report.snapshot()
-            run.save(saved, automaton)
-    if board is not None:
+        save()
+    for board in boards:
         board.close()
-    if asked and saved is not None and saved.iteration < recipe.training.iterations:
+    done = min((report.snapshot().iteration for report in reports.values()), default=0)
+    if asked and reports and done < plan.iterations:
         common.talk(
-            f"stopped at iteration {saved.iteration} and saved; "
-            f"go on with: nca-texture train --resume {run.path}"
+            f"stopped at iteration {done} and saved; go on with: nca-texture train --resume {place}"
         )
         raise typer.Exit(common.INTERRUPTED if asked[0] == signal.SIGINT else common.TERMINATED)
+    return failed
+
+
+def _conclude(done: list[Job], place: Path, separate: bool, json: bool, quiet: bool) -> None:
+    """Say what was written and what to do with it."""
+    from nca_texture.runs import MODEL
+
+    answers = [
+        {
+            "directory": str(job.path),
+            "model": str(job.path / MODEL),
+            "iterations": job.recipe.training.iterations,
+        }
+        for job in done
+    ]
+    if json:
+        common.answer(answers if separate else answers[0])
+    if not done:
+        return
+    path = done[0].path
+    what = f"{len(done)} models in {place}" if separate else str(path / MODEL)
+    size = sum((job.path / MODEL).stat().st_size for job in done) / 1000
+    following = f"nca-texture tile {path} -o {path.name}.png --size 1024"
+    common.talk(f"wrote {what} ({size:.0f} kB); next: {following}", quiet)
 
 
 @contextmanager
@@ -302,50 +396,6 @@ def _stops(say: Callable[[str], None]) -> Iterator[list[int]]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-
-def _free_place(stem: str, quiet: bool) -> Path:
-    """Choose a directory that is not there yet, and say so when it is not the obvious one."""
-    from nca_texture.files import check_folder
-    from nca_texture.runs import free_directory
-
-    path = free_directory(stem)
-    if path.name != stem:
-        common.talk(f"{path.with_name(stem)} exists: this run goes to {path}", quiet)
-    check_folder(path)
-    return path
-
-
-def _given_place(output: Path, force: bool) -> Path:
-    """Check the directory of --output: without --force it must not have anything in it."""
-    from nca_texture.errors import InputError
-    from nca_texture.files import check_folder
-    from nca_texture.runs import CHECKPOINT
-
-    if output.is_file():
-        raise InputError(f"{output} is a file; give a directory with -o")
-    if output.is_dir() and any(output.iterdir()) and not force:
-        resume = f"go on with --resume {output}, " if (output / CHECKPOINT).exists() else ""
-        raise InputError(
-            f"{output} is not empty; give another directory with -o, {resume}"
-            "or replace the run in it with --force"
-        )
-    check_folder(output)
-    return output
-
-
-def _run_directory(given: Path) -> Path:
-    """Find the run that --resume means: its directory, or any file in it."""
-    from nca_texture.errors import InputError
-    from nca_texture.runs import CHECKPOINT
-
-    path = given if given.is_dir() else given.parent
-    if not given.exists() or not (path / CHECKPOINT).is_file():
-        raise InputError(
-            f"there is no run to go on with in {given}: it has no {CHECKPOINT}; "
-            "give the directory of a run that has saved one"
-        )
-    return path
 
 
 def _seconds(text: str) -> float:
