@@ -34,6 +34,7 @@ _EXPLODED = 1e3  # losses that stay above this many times the first values have 
 _RUN_AWAY = 100.0  # a state with a number beyond this does not come back: it starts anew
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
+_ONE_BY_ONE = ("cpu",)  # devices where the losses of many models are asked one after the other
 _MOST_TRIALS = 25  # iterations run to find out how long one takes
 
 
@@ -341,7 +342,7 @@ class _Jury:
         device, batch = grown[0].image.device, len(grown[0].image)
         if self.losses != losses:
             self.losses = losses
-            alone = device.type == "cpu" or len(losses) == 1
+            alone = device.type in _ONE_BY_ONE or len(losses) == 1
             self.joint = None if alone else join(losses, batch)
         if self.joint is None:
             return [
