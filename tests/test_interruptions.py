@@ -138,6 +138,7 @@ def test_many_that_were_stopped_go_on_together(
     (runs / "other" / CHECKPOINT).unlink()
     done = command(["train", "--resume", "runs"], tmp_path)
     assert done.returncode == 2
+    assert "left out: runs/other, which has not saved anything yet" in done.stderr
     assert "all 2 runs in runs are complete" in done.stderr
 
 

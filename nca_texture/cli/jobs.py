@@ -70,7 +70,7 @@ def resumed_jobs(given: Path, quiet: bool) -> list[Job]:
     Of many, those go on that are not complete and have the recipe of the one that was saved last.
     """
     from nca_texture.errors import InputError
-    from nca_texture.runs import CHECKPOINT
+    from nca_texture.runs import CHECKPOINT, RECIPE
 
     path = given if given.is_dir() else given.parent
     inside = sorted(each.parent for each in path.glob(f"*/{CHECKPOINT}"))
@@ -88,6 +88,9 @@ def resumed_jobs(given: Path, quiet: bool) -> list[Job]:
             f"there is no run to go on with in {given}: it has no {CHECKPOINT}; "
             "give the directory of a run that has saved one"
         )
+    for each in sorted(begun.parent for begun in path.glob(f"*/{RECIPE}")):
+        if each not in inside:
+            common.talk(f"left out: {each}, which has not saved anything yet", quiet)
     jobs = [job for job in map(_load, inside) if not _is_complete(job)]
     if not jobs:
         raise ValueError(f"all {len(inside)} runs in {given} are complete; train on with --from")
@@ -117,10 +120,14 @@ def _alike(jobs: list[Job], quiet: bool) -> list[Job]:
 
 
 def _load(path: Path) -> Job:
+    from nca_texture.errors import InputError
     from nca_texture.runs import CHECKPOINT
     from nca_texture.store import load_checkpoint
 
-    snapshot, recipe, exemplar = load_checkpoint(path / CHECKPOINT)
+    try:
+        snapshot, recipe, exemplar = load_checkpoint(path / CHECKPOINT)
+    except InputError as reason:
+        raise InputError(f"{path}: {reason}") from reason
     return Job(path, recipe, exemplar, snapshot)
 
 
