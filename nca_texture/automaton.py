@@ -120,9 +120,11 @@ class CellularAutomaton(nn.Module):
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """All that its growth depends on but the weights."""
+        """All that it is but its weights."""
         kind = (self.rule, self.channels, self.hidden, self.perception.bank, self.bias_out is None)
-        return (*kind, self.grid, self.fire_rate, self.living, self.limits)
+        growth = (self.grid, self.fire_rate, self.living, self.limits)
+        seed = (self.seed_kind, self.seed_amount, self.seed_place)
+        return (*kind, *growth, *seed, self.rgb_scale, self.rgb_offset)
 
     @property
     def reach(self) -> int:

@@ -213,7 +213,7 @@ def train_together(
     ]
     for run, snapshot in zip(runs, resume or (), strict=resume is not None):
         run.restore(snapshot)
-    going, jury = dict(enumerate(runs)), _Jury()
+    going, scorer = dict(enumerate(runs)), _Scorer()
     while True:
         for index in [i for i, run in going.items() if run.now.iteration >= plan.iterations]:
             going.pop(index).end()
@@ -221,7 +221,7 @@ def train_together(
             return
         behind = min(run.now.iteration for run in going.values())
         next_ones = {i: run for i, run in going.items() if run.now.iteration == behind}
-        outcomes = _advance(list(next_ones.values()), jury)
+        outcomes = _advance(list(next_ones.values()), scorer)
         yield dict(zip(next_ones, outcomes, strict=True))
         for index, outcome in zip(next_ones, outcomes, strict=True):
             if isinstance(outcome, TrainingError):
@@ -324,7 +324,7 @@ class _Batch:
     chance: torch.Generator  # for the loss
 
 
-class _Jury:
+class _Scorer:
     """The losses of runs that go together.
 
     On a CPU each is asked by itself: little is gained there by asking all at once, and so a run
@@ -365,8 +365,11 @@ def _score(loss: Loss, grown: Grown, chance: torch.Generator) -> tuple[dict[str,
     return terms, loss.combine(terms)
 
 
-def _advance(runs: Sequence["_Run"], jury: _Jury) -> list["Report | TrainingError"]:
-    """Take the next iteration of ``runs``, which is the same one, as one batch."""
+def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | TrainingError"]:
+    """Take the next iteration of ``runs``, which has the same number for all, as one batch.
+
+    They have a plan and a seed in common, and so the number of steps.
+    """
     plan, automata = runs[0].plan, [run.automaton for run in runs]
     batches = [run.prepare() for run in runs]
     steps, rates = batches[0].steps, [run.rate for run in runs]
@@ -374,7 +377,7 @@ def _advance(runs: Sequence["_Run"], jury: _Jury) -> list["Report | TrainingErro
     state = _grow(automata, state, steps, [s for b in batches for s in b.seeds], runs[0])
     grown = _show(automata, state, steps)
     chances = [batch.chance for batch in batches]
-    scores = jury.score([run.loss for run in runs], grown, chances)
+    scores = scorer.score([run.loss for run in runs], grown, chances)
     totals = [values.mean() for _, values in scores]
     torch.autograd.backward(totals)
 
@@ -384,17 +387,10 @@ def _advance(runs: Sequence["_Run"], jury: _Jury) -> list["Report | TrainingErro
             outcomes.append(run.finish(batch, part.state.detach(), total.detach()))
         except TrainingError as error:
             outcomes.append(error)
-    judged = [
-        run
-        for run, outcome in zip(runs, outcomes, strict=True)
-        if plan.judge_every and outcome == () and run.is_time(plan.judge_every)
-    ]
-    verdicts: dict[_Run, Verdict] = {}
-    if judged:
-        found = _judge_together(
-            [run.automaton for run in judged], [run.loss for run in judged], plan, runs[0].kernel
-        )
-        verdicts = dict(zip(judged, found, strict=True))
+    sound = [run for run, outcome in zip(runs, outcomes, strict=True) if outcome == ()]
+    verdicts = _judge_runs(
+        [run for run in sound if plan.judge_every and run.is_time(plan.judge_every)]
+    )
 
     reports: list[Report | TrainingError] = []
     for run, outcome, rate, part, (terms, _), total in zip(
@@ -419,6 +415,14 @@ def _advance(runs: Sequence["_Run"], jury: _Jury) -> list["Report | TrainingErro
         )
         reports.append(report)
     return reports
+
+
+def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
+    if not runs:
+        return {}
+    automata, losses = [run.automaton for run in runs], [run.loss for run in runs]
+    verdicts = _judge_together(automata, losses, runs[0].plan, runs[0].kernel)
+    return dict(zip(runs, verdicts, strict=True))
 
 
 def _grow(

@@ -346,6 +346,31 @@ def test_a_joint_loss_trains_each_model_as_its_own_would(monkeypatch: pytest.Mon
         torch.testing.assert_close(one.weights, other.weights, atol=1e-4, rtol=0)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_each_model_is_close_to_the_one_alone() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    plan = small_plan(iterations=3, width=32, height=32, judge_every=3, judge_steps=8)
+    patch = LossPlan(name="patch", options={"levels": 3, "samples": 128})
+    recipe = Recipe(losses=(patch, LossPlan(name="overflow")), training=plan)
+    exemplars = [Exemplar(target, "x", "x.png", "0" * 64, (40, 48), 1.0) for target in targets()]
+    losses = [loss.to("cuda") for loss in recipe.build_losses(exemplars)]
+
+    def values(*chosen: int) -> Tensor:
+        automata = [small(channels=12, hidden=32).to("cuda") for _ in chosen]
+        found = []
+        for outcomes in train_together(
+            automata, [losses[i] for i in chosen], plan, kernel="triton"
+        ):
+            reports = [each for each in outcomes.values() if isinstance(each, Report)]
+            assert len(reports) == len(chosen)
+            found.append([report.loss for report in reports])
+        return torch.tensor(found)
+
+    alone = torch.cat([values(index) for index in range(3)], dim=1)
+    torch.testing.assert_close(values(0, 1, 2), alone, rtol=1e-3, atol=0)
+
+
 def test_a_feature_network_is_loaded_once_for_all(weights: str) -> None:
     plan = LossPlan(name="gram", options={"features": "squeezenet1_1"})
     exemplars = [Exemplar(target, "x", "x.png", "0" * 64, (40, 48), 1.0) for target in targets()]

@@ -239,8 +239,7 @@ def train(
     )
     if dry_run:
         return
-    boards = [] if writer is None else [writer(job.path) for job in jobs]
-    failed = _train(jobs, models, losses, kernel, boards, place, checkpoint_every, quiet)
+    failed = _train(jobs, models, losses, kernel, writer, place, checkpoint_every, quiet)
     done = [job for index, job in enumerate(jobs) if index not in failed]
     _conclude(done, place, separate, json, quiet)
     if failed:
@@ -283,7 +282,7 @@ def _train(
     models: "list[CellularAutomaton]",
     losses: "list[TotalLoss]",
     kernel: str,
-    boards: list[Any],
+    writer: Any,
     place: Path,
     checkpoint_every: float,
     quiet: bool,
@@ -315,13 +314,19 @@ def _train(
             stack.enter_context(RunDirectory(job.path, job.recipe, job.exemplar, start))
             for job, start in zip(jobs, starts, strict=True)
         ]
+        boards = [] if writer is None else [writer(job.path) for job in jobs]
         view = stack.enter_context(TrainingView(plan.iterations, min(starts), quiet))
         asked = stack.enter_context(_stops(view.say))
 
-        def save() -> None:
+        def save() -> int:
+            """Save all; return how far those are that are furthest behind."""
+            done = [plan.iterations]
             with times.saving():
                 for index, report in reports.items():
-                    runs[index].save(report.snapshot(), models[index])
+                    snapshot = report.snapshot()
+                    runs[index].save(snapshot, models[index])
+                    done.append(snapshot.iteration)
+            return min(done)
 
         for outcomes in rounds:
             for index, outcome in outcomes.items():
@@ -344,11 +349,10 @@ def _train(
                 save()
             if asked:
                 break
-        save()
+        done = save()
     for board in boards:
         board.close()
-    done = min((report.snapshot().iteration for report in reports.values()), default=0)
-    if asked and reports and done < plan.iterations:
+    if asked and done < plan.iterations:
         common.talk(
             f"stopped at iteration {done} and saved; go on with: nca-texture train --resume {place}"
         )
