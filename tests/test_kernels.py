@@ -205,7 +205,11 @@ STACKED = {
 
 @pytest.mark.parametrize("case", STACKED)
 @pytest.mark.parametrize("place", [REFERENCE, *places("cpu", "cuda")], indirect=True, ids=str)
-def test_models_that_grow_together_are_each_model_alone(place: Place, case: str) -> None:
+def test_models_that_grow_together_are_each_model_alone(
+    place: Place, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the interpreter, where there is one processor: two programs for each of three models.
+    monkeypatch.setattr(kernels.triton, "_PROGRAMS_PER_PROCESSOR", 6)
     automata = [awake(**STACKED[case].settings).to(place.device) for _ in range(3)]
     for factor, automaton in enumerate(automata, 1):
         for parameter in automaton.parameters():
