@@ -518,12 +518,12 @@ def step_backward(
                 seen = _neighbour(
                     before, tap, sample, y, x, height, width, EDGE_Y, EDGE_X, C, CP, K
                 )
-                part = seen[:, None, :] * apart
+                of_tap = seen[:, None, :] * apart
                 if R == 2:
-                    own = tl.where(odd[:, None, None], part, 0.0)
+                    own = tl.where(odd[:, None, None], of_tap, 0.0)
                     _accumulate(to_filters + (K * K + tap) * P + kernel, tl.sum(own, 0))
-                    part = tl.where(odd[:, None, None], 0.0, part)
-                _accumulate(to_filters + tap * P + kernel, tl.sum(part, 0))
+                    of_tap = tl.where(odd[:, None, None], 0.0, of_tap)
+                _accumulate(to_filters + tap * P + kernel, tl.sum(of_tap, 0))
         block += tl.num_programs(0)
         tl.debug_barrier()  # sums are read in the next round, by other threads perhaps
 
