@@ -500,3 +500,41 @@ def test_triton_is_not_imported_before_it_is_needed() -> None:
         "    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+COMPILE = """
+import inspect
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from nca_texture.kernels import _triton_step
+
+pointers = {"alive": "*i1"} | dict.fromkeys(("rows", "columns", "seeds", "limits"), "*i32")
+scalars = {"dt": "fp32", "threshold": "fp32"} | dict.fromkeys(_triton_step._ANY, "i32")
+constants = {
+    "EDGE_Y": "torus", "EDGE_X": "reflect", "C": 12, "CP": 16, "F": 4, "FP": 4, "K": 3, "R": 2,
+    "PERCEPT_LIMIT": 2.0, "HIDDEN_LIMIT": 2.0, "UPDATE_LIMIT": 2.0, "STATE_LIMIT": 2.0,
+    "UNITS": 16, "LIVING": True, "LEARNED": True, "PRECISION": "float32", "N": 32,
+}
+for name in ("step_forward", "step_backward", "keep_living", "gather_percepts"):
+    kernel = getattr(_triton_step, name)
+    names = list(inspect.signature(kernel.fn).parameters)
+    for kind in ({"ABS": False, "HIDDEN": 32}, {"ABS": True, "HIDDEN": 1}):
+        fixed = {n: v for n, v in (constants | kind).items() if n in names}
+        kinds = dict.fromkeys(names, "*fp32") | pointers | scalars
+        kinds |= dict.fromkeys(fixed, "constexpr")
+        source = ASTSource(
+            fn=kernel,
+            signature={n: kinds[n] for n in names},
+            constexprs={(names.index(n),): value for n, value in fixed.items()},
+        )
+        triton.compile(source, GPUTarget("cuda", 80, 32), {"enable_fp_fusion": True})
+"""
+
+
+@pytest.mark.slow
+def test_triton_kernels_compile_for_a_gpu() -> None:
+    """The interpreter takes what the compiler does not; compiling needs no GPU."""
+    pytest.importorskip("triton")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True, timeout=240)

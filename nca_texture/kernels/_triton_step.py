@@ -515,10 +515,10 @@ def step_backward(
             apart = tl.reshape(backwards, [N, FP, CP])
             kernel = tl.arange(0, FP)[:, None] * CP + channel[None, :]
             for tap in range(K * K):
-                seen = _neighbour(
+                neighbour = _neighbour(
                     before, tap, sample, y, x, height, width, EDGE_Y, EDGE_X, C, CP, K
                 )
-                of_tap = seen[:, None, :] * apart
+                of_tap = neighbour[:, None, :] * apart
                 if R == 2:
                     own = tl.where(odd[:, None, None], of_tap, 0.0)
                     _accumulate(to_filters + (K * K + tap) * P + kernel, tl.sum(own, 0))
