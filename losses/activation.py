@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import FeatureNetwork, before_relu
+from nca_texture.losses.features import FeatureNetwork, before_relu, load_network
 
 
 class ActivationLoss(Loss):
@@ -26,7 +26,7 @@ class ActivationLoss(Loss):
         features: str = "inception_v3",
         layer: str = "Mixed_6b",
         range_weight: float = 1e4,
-        weights: str | Path | None = None,
+        weights: str | Path | FeatureNetwork | None = None,
     ) -> None:
         """Ignore ``target``; ``channel`` counts from 0 within ``layer`` of the network.
 
@@ -35,7 +35,7 @@ class ActivationLoss(Loss):
         are no weights.
         """
         super().__init__()
-        self.network = FeatureNetwork(features, [before_relu(features, layer)], weights)
+        self.network = load_network(features, [before_relu(features, layer)], weights)
         self.layer = self.network.layers[0]
         width = self.network.channels[self.layer]
         if not 0 <= channel < width:

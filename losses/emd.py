@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import FeatureNetwork, full_precision
+from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
 from nca_texture.losses.pixel import premultiply
 
 
@@ -67,7 +67,7 @@ class EmdLoss(Loss):
         features: str = "vgg16",
         layers: Sequence[str] | None = None,
         samples: int = 1024,
-        weights: str | Path | None = None,
+        weights: str | Path | FeatureNetwork | None = None,
     ) -> None:
         """Take the features of ``target`` [N, 3 or 4, H, W] once; N pictures are one set.
 
@@ -77,7 +77,7 @@ class EmdLoss(Loss):
         super().__init__()
         if samples < 2:
             raise ValueError(f"samples has to be at least 2, got {samples}")
-        self.network = FeatureNetwork(features, layers, weights)
+        self.network = load_network(features, layers, weights)
         self.samples = samples
         with torch.no_grad():
             sets = [self._measure(picture) for picture in premultiply(target).split(1)]

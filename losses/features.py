@@ -163,6 +163,20 @@ class FeatureNetwork(nn.Module):
         return low, {name: features.shape[1] for name, features in kept.items()}
 
 
+def load_network(
+    network: str,
+    layers: Sequence[str] | None = None,
+    weights: str | Path | FeatureNetwork | None = None,
+) -> FeatureNetwork:
+    """Build a ``FeatureNetwork``, or share the one that is given for its weights."""
+    if not isinstance(weights, FeatureNetwork):
+        return FeatureNetwork(network, layers, weights)
+    asked = network, style_layers(network) if layers is None else tuple(layers)
+    if asked != (weights.network, weights.layers):
+        raise ValueError(f"a network of other layers is there already: {', '.join(weights.layers)}")
+    return weights
+
+
 def full_precision(image: Tensor) -> AbstractContextManager:
     """Suspend autocast where ``image`` is: style statistics are taken in float32."""
     return torch.autocast(image.device.type, enabled=False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import FeatureNetwork, full_precision
+from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
 from nca_texture.losses.pixel import premultiply
 
 TRANSFORMS = ("none", "sqrt")
@@ -51,7 +51,7 @@ class GramLoss(Loss):
         layers: Sequence[str] | None = None,
         layer_weights: Sequence[float] | None = None,
         transform: str = "none",
-        weights: str | Path | None = None,
+        weights: str | Path | FeatureNetwork | None = None,
     ) -> None:
         """Measure ``target`` [N, 3 or 4, H, W] once: the mean of the Gram matrices of N pictures.
 
@@ -64,7 +64,7 @@ class GramLoss(Loss):
             raise ValueError(
                 f"no transform is called {transform!r}; choose from {', '.join(TRANSFORMS)}"
             )
-        self.network = FeatureNetwork(features, layers, weights)
+        self.network = load_network(features, layers, weights)
         self.transform = transform
         names = self.network.layers
         self.layer_weights = tuple(layer_weights or (1.0,) * len(names))

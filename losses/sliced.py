@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import IMAGE, FeatureNetwork, full_precision, style_layers
+from nca_texture.losses.features import (
+    IMAGE,
+    FeatureNetwork,
+    full_precision,
+    load_network,
+    style_layers,
+)
 from nca_texture.losses.pixel import premultiply
 
 REDUCTIONS = ("sum", "mean")
@@ -23,7 +29,8 @@ def draw_directions(width: int, count: int, generator: torch.Generator) -> Tenso
 def sliced_distances(features: Tensor, goal: Tensor, directions: Tensor) -> Tensor:
     """Squared way of each feature to its goal along each direction: [B, P, n].
 
-    ``features`` [B, D, n] and ``goal`` [D, m] are clouds of points; along a direction (column of
+    ``features`` [B, D, n] and ``goal`` [D, m], or one for each sample [B, D, m], are clouds of
+    points; along a direction (column of
     ``directions`` [D, P]) transport between them is optimal in order. ``goal`` is resampled to n
     quantiles when m differs. The order is a constant in the gradient, as it is in that of a sort.
     """
@@ -36,10 +43,12 @@ def sliced_distances(features: Tensor, goal: Tensor, directions: Tensor) -> Tens
 
 
 def _resample(quantiles: Tensor, count: int) -> Tensor:
-    """Read ``count`` evenly spaced quantiles [P, count] off sorted rows [P, m]."""
+    """Read ``count`` evenly spaced quantiles [..., P, count] off sorted rows [..., P, m]."""
     if quantiles.shape[-1] == count:
         return quantiles
-    return F.interpolate(quantiles[None], count, mode="linear", align_corners=False)[0]
+    rows = quantiles.reshape(1, -1, quantiles.shape[-1])
+    rows = F.interpolate(rows, count, mode="linear", align_corners=False)
+    return rows.view(*quantiles.shape[:-1], count)
 
 
 # On one core numpy sorts these rows six (argsort) and thirty times (sort) as fast as torch does.
@@ -76,7 +85,7 @@ class SlicedLoss(Loss):
         projections: int = 32,
         image: bool = True,
         reduce: str = "sum",
-        weights: str | Path | None = None,
+        weights: str | Path | FeatureNetwork | None = None,
     ) -> None:
         """Take the features of ``target`` [N, 3 or 4, H, W] once; N pictures are one cloud.
 
@@ -93,7 +102,7 @@ class SlicedLoss(Loss):
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"
             )
         names = style_layers(features) if layers is None else tuple(layers)
-        self.network = FeatureNetwork(features, (IMAGE, *names) if image else names, weights)
+        self.network = load_network(features, (IMAGE, *names) if image else names, weights)
         self.projections = projections
         self.reduce = reduce
         with torch.no_grad():

@@ -3,6 +3,8 @@
 import copy
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -115,6 +117,14 @@ class CellularAutomaton(nn.Module):
     def num_parameters(self) -> int:
         """How many numbers are learned."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """All that it is but its weights."""
+        kind = (self.rule, self.channels, self.hidden, self.perception.bank, self.bias_out is None)
+        growth = (self.grid, self.fire_rate, self.living, self.limits)
+        seed = (self.seed_kind, self.seed_amount, self.seed_place)
+        return (*kind, *growth, *seed, self.rgb_scale, self.rgb_offset)
 
     @property
     def reach(self) -> int:
@@ -309,6 +319,50 @@ class CellularAutomaton(nn.Module):
         mix = mix[:, None] if self.perception.bank.per_channel else mix[None]
         basis = self.perception.basis.expand(self.channels, -1, -1, -1)
         return self.perception.by_parity(basis), mix.to(state.device, state.dtype)
+
+
+def grow_together(
+    automata: Sequence[CellularAutomaton],
+    state: Tensor,
+    steps: int = 1,
+    *,
+    seed: int | str | list[int] = 0,
+    start: int = 0,
+    kernel: str = "auto",
+) -> Tensor:
+    """Take ``steps`` steps of every one of ``automata``, which differ in their weights only.
+
+    ``state`` [M*B, C, H, W] has B samples of each: those of the first, those of the second, ... A
+    sample gets the bits that its automaton's own ``grow`` would give it; differentiable.
+    """
+    first = automata[0]
+    if len(automata) == 1:
+        return first.grow(state, steps, seed=seed, start=start, kernel=kernel)
+    if any(each.shape != first.shape for each in automata):
+        raise ValueError("automata that grow together differ in nothing but their weights")
+    if len(state) % len(automata):
+        raise ValueError(
+            f"got {len(state)} samples for {len(automata)} automata; give as many for each"
+        )
+    extent = (state.shape[2], state.shape[3])
+    first.grid.check_size(extent)
+    rule = _together(automata, first._rule(state, extent, None, 1.0, 1.0, 0.0), state)
+    _, run = kernels.choose(kernel, rule, state)
+    return run(rule, state, steps, sample_seeds(seed, len(state)), start, World((0, 0), extent))
+
+
+def _together(automata: Sequence[CellularAutomaton], rule: Rule, state: Tensor) -> Rule:
+    """Give ``rule``, which is the first's, the weights of all ``automata``."""
+    own = {
+        name: torch.stack([getattr(each, name) for each in automata]).to(state)
+        for name in ("weight_in", "bias_in", "weight_out", "bias_out")
+        if getattr(rule, name) is not None
+    }
+    if automata[0].perception.bank.learned:
+        filters = torch.stack([each.perception.filters() for each in automata]).to(state)
+    else:
+        filters = rule.filters.expand(len(automata), *rule.filters.shape)
+    return replace(rule, models=len(automata), filters=filters, **own)
 
 
 def _check(

@@ -6,6 +6,7 @@ the same numbers. torch has no unsigned multiplication: int32 wraps to the same 
 arithmetic right shifts are masked.
 """
 
+import functools
 import hashlib
 
 import torch
@@ -37,6 +38,7 @@ def sample_seeds(seed: int | str | list[int], batch: int) -> list[int]:
     return [seed_number(number) for number in seed]
 
 
+@functools.lru_cache(maxsize=4096)  # models that are trained together ask for the same ones
 def stream(seed: int, purpose: int, index: int = 0) -> int:
     """Derive the seed of another stream of numbers: pcg4d of (index, purpose, 0, seed), last."""
     words = [torch.tensor(signed(word), dtype=torch.int32) for word in (index, purpose, 0, seed)]

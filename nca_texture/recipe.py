@@ -17,7 +17,8 @@ from typing import Any, Literal, TypeVar, Union
 from nca_texture.automaton import CellularAutomaton, Init, RuleKind, SeedKind
 from nca_texture.grid import Edge, Grid, Layout
 from nca_texture.kernels.rule import Limits
-from nca_texture.losses import build_loss
+from nca_texture.losses import LOSSES, build_loss
+from nca_texture.losses.base import Loss
 from nca_texture.losses.total import TotalLoss
 from nca_texture.targets import Exemplar
 from nca_texture.training import TrainPlan
@@ -112,15 +113,25 @@ class Recipe:
 
     def build_loss(self, exemplar: Exemplar, weights: str | None = None) -> TotalLoss:
         """Measure ``exemplar`` by all losses; ``weights`` is a file for their feature network."""
+        return self.build_losses([exemplar], weights)[0]
+
+    def build_losses(
+        self, exemplars: Collection[Exemplar], weights: str | None = None
+    ) -> list[TotalLoss]:
+        """Measure each of ``exemplars`` by losses of its own, which share a feature network."""
         if not self.losses:
             raise ValueError("the recipe has no loss; add one, such as patch")
-        terms = []
+        terms: list[list[tuple[str, float, Loss]]] = [[] for _ in exemplars]
         for plan in self.losses:
             options = dict(plan.options)
             if weights is not None and "features" in options:
                 options["weights"] = weights
-            terms.append((plan.name, plan.weight, build_loss(plan.name, exemplar.image, **options)))
-        return TotalLoss(terms)
+            for term, exemplar in zip(terms, exemplars, strict=True):
+                loss = build_loss(plan.name, exemplar.image, **options)
+                term.append((plan.name, plan.weight, loss))
+                if plan.name in LOSSES and hasattr(loss, "network"):
+                    options["weights"] = loss.network
+        return list(map(TotalLoss, terms))
 
 
 def to_dict(value: Any) -> Any:

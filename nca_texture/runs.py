@@ -10,7 +10,8 @@ preview.png              the latest long roll-out
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -34,35 +35,46 @@ _LOG_EVERY = 10  # iterations
 _MOST_TIME = 50  # a checkpoint may take one part in so many of the time
 
 
-def free_directory(stem: str, parent: Path = Path("runs")) -> Path:
+def free_directory(
+    stem: str, parent: Path = Path("runs"), is_taken: Callable[[Path], bool] = Path.exists
+) -> Path:
     """Find a run directory that is not taken: runs/zebra, runs/zebra-2, ..."""
     path, number = parent / stem, 2
-    while path.exists():
+    while is_taken(path):
         path, number = parent / f"{stem}-{number}", number + 1
     return path
+
+
+class SaveTimes:
+    """When to save: every so many seconds, or more rarely when saving takes long."""
+
+    def __init__(self, every: float = 60.0) -> None:
+        """Begin to wait for ``every`` seconds."""
+        self.every = every
+        self._next = time.monotonic() + every
+
+    def is_time(self) -> bool:
+        """Tell whether it is time to save."""
+        return time.monotonic() >= self._next
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Measure how long a saving takes, and wait for the next."""
+        began = time.monotonic()
+        yield
+        now = time.monotonic()
+        self._next = now + max(self.every, _MOST_TIME * (now - began))
 
 
 class RunDirectory:
     """Everything that one training writes. Use it as a context: it locks the directory."""
 
-    def __init__(
-        self,
-        path: Path,
-        recipe: Recipe,
-        exemplar: Exemplar,
-        every: float = 60.0,
-        start: int = 0,
-    ) -> None:
-        """Claim ``path`` for a run that has done ``start`` iterations.
-
-        Checkpoints come ``every`` so many seconds, or more rarely when slow.
-        """
+    def __init__(self, path: Path, recipe: Recipe, exemplar: Exemplar, start: int = 0) -> None:
+        """Claim ``path`` for a run that has done ``start`` iterations."""
         self.path = path
         self.recipe = recipe
         self.exemplar = exemplar
-        self.every = every
         self.start = start
-        self._next = time.monotonic() + every
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "RunDirectory":
@@ -84,14 +96,12 @@ class RunDirectory:
         if self._lock is not None:
             self._lock.close()  # which unlocks
 
-    def record(self, report: Report, automaton: CellularAutomaton) -> None:
-        """Log a report, and save when it is time."""
+    def record(self, report: Report) -> None:
+        """Log a report, and show the roll-out if it has one."""
         if report.verdict or report.events or report.iteration % _LOG_EVERY == 0:
             self.log(_log_line(report))
         if report.verdict:
             self._preview(report.verdict)
-        if time.monotonic() >= self._next:
-            self.save(report.snapshot(), automaton)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one object to the log."""
@@ -118,11 +128,8 @@ class RunDirectory:
 
     def save(self, snapshot: Snapshot, automaton: CellularAutomaton) -> None:
         """Write checkpoint and model."""
-        began = time.monotonic()
         save_checkpoint(self.path / CHECKPOINT, snapshot, self.recipe, self.exemplar)
         self.save_model(snapshot, automaton)
-        now = time.monotonic()
-        self._next = now + max(self.every, _MOST_TIME * (now - began))
 
     def save_model(self, snapshot: Snapshot, automaton: CellularAutomaton) -> None:
         """Write the best weights so far, or the present ones when none were judged yet."""

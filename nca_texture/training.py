@@ -8,18 +8,19 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from nca_texture.automaton import CellularAutomaton, Init
+from nca_texture.automaton import CellularAutomaton, Init, grow_together
 from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.together import join
 from nca_texture.losses.total import TotalLoss
-from nca_texture.noise import generator, stream
-from nca_texture.pool import Pool
+from nca_texture.noise import generator, sample_seeds, stream
+from nca_texture.pool import Loan, Pool
 
 Gradients = Literal["equalise", "clip", "none"]
 Schedule = Literal["cosine", "steps", "constant"]
@@ -33,6 +34,7 @@ _EXPLODED = 1e3  # losses that stay above this many times the first values have 
 _RUN_AWAY = 100.0  # a state with a number beyond this does not come back: it starts anew
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
+_ONE_BY_ONE = ("cpu",)  # devices where the losses of many models are asked one after the other
 _MOST_TRIALS = 25  # iterations run to find out how long one takes
 
 
@@ -180,21 +182,70 @@ def train(
     goes back to its last good state goes back to a snapshot at most 50 iterations old, after a
     resume at most to where it was resumed.
     """
-    run = _Run(automaton, loss, plan, kernel, init)
-    if resume is not None:
-        run.restore(resume)
-    yield from run.iterate()
+    resumed = None if resume is None else [resume]
+    together = train_together([automaton], [loss], plan, resume=resumed, kernel=kernel, init=init)
+    for outcome in together:
+        if isinstance(outcome[0], TrainingError):
+            raise outcome[0]
+        yield outcome[0]
+
+
+def train_together(
+    automata: Sequence[CellularAutomaton],
+    losses: Sequence[Loss],
+    plan: TrainPlan,
+    *,
+    resume: Sequence[Snapshot] | None = None,
+    kernel: str = "auto",
+    init: Init = "uniform",
+) -> Iterator[dict[int, "Report | TrainingError"]]:
+    """Train each of ``automata`` by its own loss, as ``train`` would, all as one batch.
+
+    ``automata`` differ in nothing but their weights. Chance is that of a run alone with the plan's
+    seed; on a CPU so is every bit. After every round the reports of those that took part are
+    yielded, by their index. A run that cannot go on has its error there instead, and the others go
+    on without it. Those furthest behind go next: a run that went back to its last good state
+    catches up alone, and then all go on together.
+    """
+    runs = [
+        _Run(automaton, loss, plan, kernel, init)
+        for automaton, loss in zip(automata, losses, strict=True)
+    ]
+    for run, snapshot in zip(runs, resume or (), strict=resume is not None):
+        run.restore(snapshot)
+    going, scorer = dict(enumerate(runs)), _Scorer()
+    while True:
+        for index in [i for i, run in going.items() if run.now.iteration >= plan.iterations]:
+            going.pop(index).end()
+        if not going:
+            return
+        behind = min(run.now.iteration for run in going.values())
+        next_ones = {i: run for i, run in going.items() if run.now.iteration == behind}
+        outcomes = _advance(list(next_ones.values()), scorer)
+        yield dict(zip(next_ones, outcomes, strict=True))
+        for index, outcome in zip(next_ones, outcomes, strict=True):
+            if isinstance(outcome, TrainingError):
+                del going[index]
 
 
 def calibrate(automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, seconds: float) -> int:
     """Turn a budget of ``seconds`` into a number of iterations, by running a few on a copy."""
+    return calibrate_together([automaton], [loss], plan, seconds)
+
+
+def calibrate_together(
+    automata: Sequence[CellularAutomaton], losses: Sequence[Loss], plan: TrainPlan, seconds: float
+) -> int:
+    """Turn a budget of ``seconds`` for all ``automata`` together into a number of iterations."""
     mean = sum(plan.steps) // 2
     trial = replace(plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0)
-    twin = copy.deepcopy(automaton)
+    twins = [copy.deepcopy(automaton) for automaton in automata]
     times: list[float] = []
     before = time.perf_counter()
-    for report in train(twin, loss, trial):
-        report.loss  # noqa: B018 - waits for the device
+    for outcomes in train_together(twins, losses, trial):
+        for report in outcomes.values():
+            if isinstance(report, Report):
+                report.loss  # noqa: B018 - waits for the device
         now = time.perf_counter()
         times.append(now - before)
         before = now
@@ -203,7 +254,7 @@ def calibrate(automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, seconds
     each = statistics.median(times[1:])
     if plan.judge_every:
         before = time.perf_counter()
-        judge(twin, loss, plan)
+        _judge_together(twins, losses, plan, "auto")
         each += (time.perf_counter() - before) / plan.judge_every
     return max(1, int(seconds / each))
 
@@ -212,22 +263,48 @@ def judge(
     automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
 ) -> Verdict:
     """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
+    return _judge_together([automaton], [loss], plan, kernel)[0]
+
+
+def _judge_together(
+    automata: Sequence[CellularAutomaton], losses: Sequence[Loss], plan: TrainPlan, kernel: str
+) -> list[Verdict]:
     most = plan.steps[1]
     last = max(plan.judge_steps, most)
     marks = sorted({min(mark, last) for mark in (most, 2 * most, 4 * most, last)})
     seed = stream(plan.seed, _JUDGE)
-    losses, done = [], 0
+    seeds = sample_seeds(seed, plan.batch_size) * len(automata)
+    found: list[list[float]] = [[] for _ in automata]
+    done = 0
     with torch.no_grad():
-        state = automaton.seed(plan.batch_size, plan.size, seed=seed)
+        state = automata[0].seed(plan.batch_size, plan.size, seed=seed)
+        state = state.repeat(len(automata), 1, 1, 1)
         for mark in marks:
-            state = automaton.grow(state, mark - done, seed=seed, start=done, kernel=kernel)
+            state = grow_together(
+                automata, state, mark - done, seed=seeds, start=done, kernel=kernel
+            )
             done = mark
-            image = automaton.to_image(state, clip=False)
-            value = loss(Grown(image, state, steps=done), generator(seed, 0)).mean().item()
-            losses.append(value if math.isfinite(value) else math.inf)
-    score = sum(losses) / len(losses)
-    picture = automaton.to_image(state)[0]
-    return Verdict(score, tuple(marks), tuple(losses), picture)
+            for values, loss, grown in zip(
+                found, losses, _show(automata, state, done), strict=True
+            ):
+                value = loss(grown, generator(seed, 0)).mean().item()
+                values.append(value if math.isfinite(value) else math.inf)
+    return [
+        Verdict(sum(values) / len(values), tuple(marks), tuple(values), automaton.to_image(part)[0])
+        for automaton, values, part in zip(
+            automata, found, state.split(plan.batch_size), strict=True
+        )
+    ]
+
+
+def _show(automata: Sequence[CellularAutomaton], state: Tensor, steps: int) -> list[Grown]:
+    """Show each of ``automata`` its samples of ``state`` [M*B, C, H, W] as a loss sees them."""
+    batch = len(state) // len(automata)
+    image = automata[0].to_image(state, clip=False)
+    return [
+        Grown(pictures, samples, steps=steps)
+        for pictures, samples in zip(image.split(batch), state.split(batch), strict=True)
+    ]
 
 
 def equalise_gradients(module: nn.Module) -> None:
@@ -235,6 +312,130 @@ def equalise_gradients(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.grad is not None:
             parameter.grad /= parameter.grad.norm() + 1e-8
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a run has drawn for one iteration."""
+
+    loan: Loan
+    steps: int
+    seeds: list[int]  # of its samples
+    chance: torch.Generator  # for the loss
+
+
+class _Scorer:
+    """The losses of runs that go together.
+
+    On a CPU each is asked by itself: little is gained there by asking all at once, and so a run
+    gets the bits that it would get alone. Elsewhere they are one loss, where they can be.
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[Loss] = []
+        self.joint: Loss | None = None
+
+    def score(
+        self, losses: list[Loss], grown: list[Grown], chances: list[torch.Generator]
+    ) -> list[tuple[dict[str, Tensor], Tensor]]:
+        """Score what each run has grown by its loss: its terms, name -> [B], and the sum [B]."""
+        device, batch = grown[0].image.device, len(grown[0].image)
+        if self.losses != losses:
+            self.losses = losses
+            alone = device.type in _ONE_BY_ONE or len(losses) == 1
+            self.joint = None if alone else join(losses, batch)
+        if self.joint is None:
+            return [
+                _score(loss, part, chance)
+                for loss, part, chance in zip(losses, grown, chances, strict=True)
+            ]
+        image, state = (torch.cat([getattr(g, n) for g in grown]) for n in ("image", "state"))
+        terms, values = _score(self.joint, Grown(image, state, steps=grown[0].steps), chances[0])
+        apart = {name: value.split(batch) for name, value in terms.items()}
+        return [
+            ({name: parts[i] for name, parts in apart.items()}, each)
+            for i, each in enumerate(values.split(batch))
+        ]
+
+
+def _score(loss: Loss, grown: Grown, chance: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    if not isinstance(loss, TotalLoss):
+        return {}, loss(grown, chance)
+    terms = loss.terms(grown, chance)
+    return terms, loss.combine(terms)
+
+
+def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | TrainingError"]:
+    """Take the next iteration of ``runs``, which has the same number for all, as one batch.
+
+    They have a plan and a seed in common, and so the number of steps.
+    """
+    plan, automata = runs[0].plan, [run.automaton for run in runs]
+    batches = [run.prepare() for run in runs]
+    steps, rates = batches[0].steps, [run.rate for run in runs]
+    state = torch.cat([batch.loan.states for batch in batches])
+    state = _grow(automata, state, steps, [s for b in batches for s in b.seeds], runs[0])
+    grown = _show(automata, state, steps)
+    chances = [batch.chance for batch in batches]
+    scores = scorer.score([run.loss for run in runs], grown, chances)
+    totals = [values.mean() for _, values in scores]
+    torch.autograd.backward(totals)
+
+    outcomes: list[tuple[str, ...] | TrainingError] = []
+    for run, batch, part, total in zip(runs, batches, grown, totals, strict=True):
+        try:
+            outcomes.append(run.finish(batch, part.state.detach(), total.detach()))
+        except TrainingError as error:
+            outcomes.append(error)
+    sound = [run for run, outcome in zip(runs, outcomes, strict=True) if outcome == ()]
+    verdicts = _judge_runs(
+        [run for run in sound if plan.judge_every and run.is_time(plan.judge_every)]
+    )
+
+    reports: list[Report | TrainingError] = []
+    for run, outcome, rate, part, (terms, _), total in zip(
+        runs, outcomes, rates, grown, scores, totals, strict=True
+    ):
+        if isinstance(outcome, TrainingError):
+            reports.append(outcome)
+            continue
+        losses = {name: value.detach().mean() for name, value in terms.items()}
+        verdict = verdicts.get(run)
+        report = Report(
+            iteration=run.now.iteration,
+            iterations=plan.iterations,
+            losses=losses | {"total": total.detach()},
+            image=part.image.detach().clamp(0, 1),
+            steps=steps,
+            learning_rate=rate,
+            events=outcome,
+            verdict=verdict,
+            is_best=verdict is not None and run.weigh(verdict),
+            _run=run,
+        )
+        reports.append(report)
+    return reports
+
+
+def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
+    if not runs:
+        return {}
+    automata, losses = [run.automaton for run in runs], [run.loss for run in runs]
+    verdicts = _judge_together(automata, losses, runs[0].plan, runs[0].kernel)
+    return dict(zip(runs, verdicts, strict=True))
+
+
+def _grow(
+    automata: list[CellularAutomaton], state: Tensor, steps: int, seeds: list[int], run: "_Run"
+) -> Tensor:
+    if not run.plan.unit_state_gradients:
+        return grow_together(automata, state, steps, seed=seeds, kernel=run.kernel)
+    for step in range(steps):
+        state = grow_together(automata, state, 1, seed=seeds, start=step, kernel=run.kernel)
+        state.register_hook(
+            lambda gradient: nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
+        )
+    return state
 
 
 class _Run:
@@ -266,14 +467,13 @@ class _Run:
         self.pool = Pool(self.automaton.seed(plan.pool_size, plan.size, seed=seed))
         self.optimizer = torch.optim.Adam(self.automaton.parameters(), plan.learning_rate)
 
-    def iterate(self) -> Iterator[Report]:
-        while self.now.iteration < self.plan.iterations:
-            report = self._iteration()
-            yield report
+    def end(self) -> None:
+        """Keep the best weights that were found."""
         if self.now.best_weights is not None:
             self.automaton.load_state_dict(self.now.best_weights)
 
-    def _iteration(self) -> Report:
+    def prepare(self) -> "_Batch":
+        """Draw all that the next iteration draws, but for what the loss does."""
         plan, iteration = self.plan, self.now.iteration
         chance = generator(plan.seed, iteration)
         loan = self.pool.take(plan.batch_size, chance)
@@ -286,55 +486,25 @@ class _Run:
             stream(plan.seed, _FIRE, iteration * plan.batch_size + sample)
             for sample in range(plan.batch_size)
         ]
-        state = self._grow(state, steps, seeds)
-        image = self.automaton.to_image(state, clip=False)
-        grown = Grown(image, state, steps=steps)
-        if isinstance(self.loss, TotalLoss):
-            terms = self.loss.terms(grown, chance)
-            values = self.loss.combine(terms)
-        else:
-            terms, values = {}, self.loss(grown, chance)
-        total = values.mean()
+        self.optimizer.zero_grad()
+        return _Batch(loan, steps, seeds, chance)
 
-        rate = plan.learning_rate_at(iteration) * self.now.learning_rate_scale
+    def finish(self, batch: "_Batch", state: Tensor, total: Tensor) -> tuple[str, ...]:
+        """Follow the gradient, put the states back, and look at how it goes now and then."""
+        rate = self.rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        total.backward()
         norm = self._treat_gradients()
         self.optimizer.step()
-        self.pool.put(loan, self._without_runaways(state.detach()))
-
-        losses = {name: value.detach().mean() for name, value in terms.items()}
-        losses["total"] = total.detach()
-        self.recent.append((losses["total"], norm))
+        self.pool.put(batch.loan, self._without_runaways(state))
+        self.recent.append((total, norm))
         self.now.iteration += 1
-        events = self._look() if self._is_time(_CHECK_EVERY) else ()
-        verdict, is_best = None, False
-        if plan.judge_every and not events and self._is_time(plan.judge_every):
-            verdict, is_best = self._judge()
-        return Report(
-            iteration=self.now.iteration,
-            iterations=plan.iterations,
-            losses=losses,
-            image=image.detach().clamp(0, 1),
-            steps=steps,
-            learning_rate=rate,
-            events=events,
-            verdict=verdict,
-            is_best=is_best,
-            _run=self,
-        )
+        return self._look() if self.is_time(_CHECK_EVERY) else ()
 
-    def _grow(self, state: Tensor, steps: int, seeds: list[int]) -> Tensor:
-        if not self.plan.unit_state_gradients:
-            return self.automaton.grow(state, steps, seed=seeds, kernel=self.kernel)
-        for step in range(steps):
-            state = self.automaton.grow(state, 1, seed=seeds, start=step, kernel=self.kernel)
-            state.register_hook(
-                lambda gradient: nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
-            )
-        return state
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next iteration."""
+        return self.plan.learning_rate_at(self.now.iteration) * self.now.learning_rate_scale
 
     def _without_runaways(self, state: Tensor) -> Tensor:
         """Replace samples of ``state`` [B, C, H, W] that ran away by seeds, without a look.
@@ -358,7 +528,8 @@ class _Run:
                 gradient *= (self.plan.clip_norm / (norm + 1e-8)).clamp(max=1.0)
         return norm
 
-    def _is_time(self, every: int) -> bool:
+    def is_time(self, every: int) -> bool:
+        """Tell whether what comes ``every`` so many iterations comes now."""
         return self.now.iteration % every == 0 or self.now.iteration == self.plan.iterations
 
     def _look(self) -> tuple[str, ...]:
@@ -378,7 +549,7 @@ class _Run:
             asleep = asleep or bool((self.pool.states[:, 3] < 0.1).all())
         if asleep:
             return (self._wake(),)
-        if self._is_time(_SNAPSHOT_EVERY):
+        if self.is_time(_SNAPSHOT_EVERY):
             self.good = self.snapshot()
         return ()
 
@@ -414,8 +585,8 @@ class _Run:
         self.good = self.snapshot()
         return f"the rule was dead at iteration {self.now.iteration}: drew new weights"
 
-    def _judge(self) -> tuple[Verdict, bool]:
-        verdict = judge(self.automaton, self.loss, self.plan, self.kernel)
+    def weigh(self, verdict: Verdict) -> bool:
+        """Keep the weights when no others did better; return whether that is so."""
         is_best = verdict.score < self.now.best_score
         if is_best:
             self.now.best_score = verdict.score
@@ -426,7 +597,7 @@ class _Run:
                 [float(steps), value]
                 for steps, value in zip(verdict.marks, verdict.losses, strict=True)
             ]
-        return verdict, is_best
+        return is_best
 
     def snapshot(self) -> Snapshot:
         """Copy the run, so that it can go on from here."""

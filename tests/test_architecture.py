@@ -38,7 +38,7 @@ ARROWS = {
 
 # Of these parts, these only may be named: whoever measures a loss or reads a target is a recipe.
 ONLY = {
-    ("training", "losses"): {"base.Grown", "base.Loss", "total.TotalLoss"},
+    ("training", "losses"): {"base.Grown", "base.Loss", "together.join", "total.TotalLoss"},
     ("store", "targets"): {"Exemplar"},
     ("runs", "targets"): {"Exemplar"},
     ("presets", "losses"): {"features.have_weights"},

@@ -76,6 +76,21 @@ CASES = {
     "no image": Case(train(), 2, ("which image",)),
     "not a picture to check": Case(["check", "text.png"], 1, ("not an image",)),
     "a truncated picture to check": Case(["check", "zebra.png", "cut.png", "-q"], 1, ("cut.png",)),
+    "two images": Case(
+        train("zebra.png", "old.png"), 2, ("unexpected extra argument", "old.png", "--separate")
+    ),
+    "one bad image of many": Case(
+        [*LEARN[:2], "cut.png", "old.png", "--separate", "-o", "new", "-q"], 1, ("cut.png",)
+    ),
+    "no images to separate": Case(train("--separate"), 2, ("which images",)),
+    "many far too wide": Case(
+        [*train("zebra.png", "old.png", "--separate"), "--set", "training.width=1000000000"],
+        1,
+        ("2 pools", "memory"),
+    ),
+    "many in a run": Case(
+        [*LEARN, "--separate", "-o", "run", "-q"], 1, ("run is the directory of a run",)
+    ),
     "crop outside": Case(train("zebra.png", "--crop", "99x99"), 2, ("99x99", "24x20")),
     "crop of words": Case(train("zebra.png", "--crop", "middle"), 2, ("WIDTHxHEIGHT+X+Y",)),
     # settings
@@ -463,6 +478,30 @@ def test_a_loss_that_is_not_a_number_goes_back_three_times_and_stops(
     assert snapshot.pool.isfinite().all()
     for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_one_of_many_that_cannot_be_trained_is_named_and_the_others_are_written(
+    command: Any, place: Path, tmp_path: Path
+) -> None:
+    picky = NAN_LOSS.replace(
+        "super().__init__()", "super().__init__(); self.dark = target.mean() < 0.4"
+    )
+    picky = picky.replace("self.calls > self.good", "self.dark and self.calls > self.good")
+    (tmp_path / "picky_losses.py").write_text(picky)
+    Image.fromarray(np.full((16, 16, 3), 40, np.uint8)).save(tmp_path / "dark.png")
+    args = ["train", "zebra.png", str(tmp_path / "dark.png"), "old.png", "--separate", *TINY]
+    args = args[: args.index("patch.levels=1") - 1] + args[args.index("patch.samples=16") + 1 :]
+    args += ["--loss", "picky_losses:NanLoss", "--set", "training.judge_every=0"]
+    args += ["--iterations", "30", "-o", str(tmp_path / "many"), "--exemplar-size", "16"]
+    done = command(args, place, {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("dark: the loss is not a number") == 5
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: 1 of 3 models could not be trained: dark: the loss is not")
+    for name in ("zebra", "old"):
+        load_model(tmp_path / "many" / name)
+        checkpoint = tmp_path / "many" / name / "checkpoint.safetensors"
+        assert load_checkpoint(checkpoint)[0].iteration == 30
 
 
 def wait_for(path: Path) -> None:

@@ -332,6 +332,75 @@ def test_weights_and_doctor_report(command: Any, place: Path) -> None:
     assert "FAIL" not in healthy.stdout
 
 
+# Many at once
+
+FILES = {"model.safetensors", "checkpoint.safetensors", "recipe.toml", "log.jsonl", "preview.png"}
+
+
+def draw(path: Path, seed: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (24, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+
+
+def test_separate_models_are_those_that_would_be_trained_alone(
+    command: Any, tmp_path: Path
+) -> None:
+    pictures = ["moss.png", "folder/bark.png", "folder/Moss.png"]
+    for seed, name in enumerate(pictures):
+        draw(tmp_path / name, seed)
+    (tmp_path / "folder" / "notes.txt").write_text("no picture\n")
+    args = ["train", "moss.png", "folder", "sample:zebra", "--separate", *TINY, "--seed", "3"]
+    done = command([*args, "-o", "many", "--json"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = ["moss", "Moss-2", "bark", "zebra"]  # of a folder in the order of its names
+    assert json.loads(done.stdout) == [
+        {
+            "directory": f"many/{name}",
+            "model": f"many/{name}/model.safetensors",
+            "iterations": 4,
+        }
+        for name in names
+    ]
+    assert done.stderr.count(" it/s ") == 1
+    assert "4 models of" in done.stderr
+    assert {path.name for path in (tmp_path / "many").iterdir()} == set(names)
+    sources = ["moss.png", "folder/Moss.png", "folder/bark.png", "sample:zebra"]
+    for name, source in zip(names, sources, strict=True):
+        run, alone = tmp_path / "many" / name, tmp_path / "alone" / name
+        lone = ["train", source, *TINY, "--seed", "3", "-o", f"alone/{name}", "-q"]
+        assert command(lone, tmp_path).returncode == 0
+        assert {path.name for path in run.iterdir()} - {".lock"} == FILES
+        for file in FILES - {"checkpoint.safetensors", "log.jsonl"}:
+            assert (run / file).read_bytes() == (alone / file).read_bytes(), file
+        assert logged(run) == logged(alone)
+
+
+def test_separate_runs_take_directories_that_are_free(command: Any, tmp_path: Path) -> None:
+    args = ["train", "sample:zebra", "sample:zebra", "--separate", *TINY]
+    done = command(args, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"zebra", "zebra-2"}
+    at = args.index("--iterations")
+    again = command([*args[:at], *args[at + 2 :], "--time", "0.2s"], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "runs/zebra exists: this run goes to runs/zebra-3" in again.stderr
+    count = {load_model(tmp_path / "runs" / f"zebra-{n}")[1].training.iterations for n in (3, 4)}
+    assert len(count) == 1
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")}
+    taken = command([*args, "-o", "runs"], tmp_path)
+    assert taken.returncode == 1
+    assert "runs/zebra is not empty" in taken.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")} == before
+    forced = command([*args, "-o", "runs", "--force", "--dry-run"], tmp_path)
+    assert forced.returncode == 0, forced.stderr
+
+
 def test_tensorboard_gets_losses_and_pictures(command: Any, place: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     done = command([*TRAIN, "-o", "board", "--tensorboard", "-q"], place)

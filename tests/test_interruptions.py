@@ -105,6 +105,43 @@ def test_a_signal_saves_says_how_to_go_on_and_nothing_is_different_then(
     assert logged(tmp_path / "run") == logged(uninterrupted)
 
 
+def test_many_that_were_stopped_go_on_together(
+    command: Any, uninterrupted: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    other = [*TRAIN, "--set", "automaton.hidden=4", "--checkpoint-every", "0", "-o", "runs/other"]
+    going = command.start(other, tmp_path)
+    wait_for(runs / "other" / CHECKPOINT)
+    going.signal(signal.SIGINT)
+    assert going.wait().returncode == 130
+
+    going = command.start(["train", "sample:bricks", *TRAIN[1:], "--separate"], tmp_path)
+    wait_for(runs / "bubbles" / LOG)
+    going.signal(signal.SIGINT)
+    done = going.wait()
+    assert done.returncode == 130, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith("go on with: nca-texture train --resume runs")
+    snapshots = [load_checkpoint(runs / name / CHECKPOINT)[0] for name in ("bubbles", "bricks")]
+    assert 0 < snapshots[0].iteration == snapshots[1].iteration < ITERATIONS
+
+    again = command(["train", "--resume", "runs"], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"going on with 2 runs in runs at iteration {snapshots[0].iteration}" in again.stderr
+    assert "left out: runs/other, where automaton.hidden is 4, not 8" in again.stderr
+    assert_same_run(runs / "bubbles", uninterrupted)
+    assert logged(runs / "bubbles") == logged(uninterrupted)
+    assert load_checkpoint(runs / "bricks" / CHECKPOINT)[0].iteration == ITERATIONS
+
+    left = command(["train", "--resume", "runs", "--print-config"], tmp_path)
+    assert "hidden = 4" in left.stdout
+    (runs / "other" / CHECKPOINT).unlink()
+    done = command(["train", "--resume", "runs"], tmp_path)
+    assert done.returncode == 2
+    assert "left out: runs/other, which has not saved anything yet" in done.stderr
+    assert "all 2 runs in runs are complete" in done.stderr
+
+
 def test_a_second_signal_stops_at_once_and_loses_nothing(command: Any, tmp_path: Path) -> None:
     slow = ["--set", "training.judge_every=1", "--set", "training.judge_steps=200000"]
     going = command.start([*TRAIN, "-o", "run", *slow], tmp_path)

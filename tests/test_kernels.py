@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nca_texture import kernels
-from nca_texture.automaton import CellularAutomaton
+from nca_texture.automaton import CellularAutomaton, grow_together
 from nca_texture.grid import Grid
 from nca_texture.kernels import cpu
 from nca_texture.kernels.rule import Limits, Rule, World
@@ -191,6 +191,75 @@ def test_a_bank_may_reach_further(place: Place, edges: tuple[str, str]) -> None:
         inputs = {"state after": end, "gradient of state": state.grad, "filters": filters.grad}
         found.append({name: each.detach().cpu() for name, each in inputs.items()})
     assert_same(*found)
+
+
+STACKED = {
+    "square": Case(size=(7, 5)),
+    "hex": Case(HEX, (6, 5)),
+    "abs": Case(MU, (7, 5)),
+    "learned": Case({"bank": "learned", "grid": Grid("hex", "reflect")}, (4, 3)),
+    "living": Case({"living": True, "grid": Grid("square", ("torus", "replicate"))}, (7, 6)),
+    "all limits": Case({"limits": Limits(0.8, 0.7, 0.5, 0.6), "output_bias": True}),
+}
+
+
+@pytest.mark.parametrize("case", STACKED)
+@pytest.mark.parametrize("place", [REFERENCE, *places("cpu", "cuda")], indirect=True, ids=str)
+def test_models_that_grow_together_are_each_model_alone(
+    place: Place, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the interpreter, where there is one processor: two programs for each of three models.
+    monkeypatch.setattr(kernels.triton, "_PROGRAMS_PER_PROCESSOR", 6)
+    automata = [awake(**STACKED[case].settings).to(place.device) for _ in range(3)]
+    for factor, automaton in enumerate(automata, 1):
+        for parameter in automaton.parameters():
+            parameter.data *= 1.5 / factor
+    together = copy.deepcopy(automata)
+    state = noise(6, automata[0].channels, *STACKED[case].size).to(place.device)
+    goal = noise(*state.shape, seed=1).to(place.device)
+    starts = [part.clone().requires_grad_() for part in state.split(2)]
+    call = {"start": 4, "kernel": place.kernel}
+    seeds = [5, 6, 7, 8, 9, 2**32 - 1]
+    alone = [
+        automaton.grow(start, 2, seed=seeds[2 * i : 2 * i + 2], **call)
+        for i, (automaton, start) in enumerate(zip(automata, starts, strict=True))
+    ]
+    torch.autograd.backward([(torch.cat(alone) * goal).sum()])
+
+    start = state.clone().requires_grad_()
+    end = grow_together(together, start, 2, seed=seeds, **call)
+    (end * goal).sum().backward()
+    assert torch.equal(end, torch.cat(alone))
+    assert start.grad is not None
+    assert torch.equal(start.grad, torch.cat([part.grad for part in starts]))
+    for one, other in zip(automata, together, strict=True):
+        gradients = [
+            {name: p.grad.cpu() for name, p in each.named_parameters() if p.grad is not None}
+            for each in (other, one)
+        ]
+        assert_same(*gradients)
+        if place.kernel != "triton":  # which shares its sums out otherwise
+            assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+    with torch.no_grad():
+        assert torch.equal(grow_together(together, state, 2, seed=seeds, **call), end)
+
+
+@everywhere
+def test_a_model_that_runs_away_leaves_the_others_alone(place: Place) -> None:
+    automata = [awake().to(place.device) for _ in range(3)]
+    state = noise(3, 6, 3, 3).to(place.device)
+    plain = grow_together(automata, state, 2, kernel=place.kernel)
+    automata[1].weight_in.data.fill_(torch.nan)
+    broken = grow_together(automata, state, 2, kernel=place.kernel)
+    assert torch.equal(broken[[0, 2]], plain[[0, 2]])
+    assert broken[1].isnan().any()
+
+
+def test_automata_that_grow_together_are_alike() -> None:
+    with pytest.raises(ValueError, match="nothing but their weights"):
+        grow_together([awake(), awake(fire_rate=0.7)], noise(2, 6, 4, 3))
+    with pytest.raises(ValueError, match="got 3 samples for 2 automata"):
+        grow_together([awake(), awake()], noise(3, 6, 4, 3))
 
 
 def move(rule: Rule, device: str, filters: Tensor) -> Rule:
@@ -431,3 +500,41 @@ def test_triton_is_not_imported_before_it_is_needed() -> None:
         "    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+COMPILE = """
+import inspect
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from nca_texture.kernels import _triton_step
+
+pointers = {"alive": "*i1"} | dict.fromkeys(("rows", "columns", "seeds", "limits"), "*i32")
+scalars = {"dt": "fp32", "threshold": "fp32"} | dict.fromkeys(_triton_step._ANY, "i32")
+constants = {
+    "EDGE_Y": "torus", "EDGE_X": "reflect", "C": 12, "CP": 16, "F": 4, "FP": 4, "K": 3, "R": 2,
+    "PERCEPT_LIMIT": 2.0, "HIDDEN_LIMIT": 2.0, "UPDATE_LIMIT": 2.0, "STATE_LIMIT": 2.0,
+    "UNITS": 16, "LIVING": True, "LEARNED": True, "PRECISION": "float32", "N": 32,
+}
+for name in ("step_forward", "step_backward", "keep_living", "gather_percepts"):
+    kernel = getattr(_triton_step, name)
+    names = list(inspect.signature(kernel.fn).parameters)
+    for kind in ({"ABS": False, "HIDDEN": 32}, {"ABS": True, "HIDDEN": 1}):
+        fixed = {n: v for n, v in (constants | kind).items() if n in names}
+        kinds = dict.fromkeys(names, "*fp32") | pointers | scalars
+        kinds |= dict.fromkeys(fixed, "constexpr")
+        source = ASTSource(
+            fn=kernel,
+            signature={n: kinds[n] for n in names},
+            constexprs={(names.index(n),): value for n, value in fixed.items()},
+        )
+        triton.compile(source, GPUTarget("cuda", 80, 32), {"enable_fp_fusion": True})
+"""
+
+
+@pytest.mark.slow
+def test_triton_kernels_compile_for_a_gpu() -> None:
+    """The interpreter takes what the compiler does not; compiling needs no GPU."""
+    pytest.importorskip("triton")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True, timeout=240)

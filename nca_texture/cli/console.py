@@ -43,7 +43,7 @@ def progress_bar(title: str, total: int, quiet: bool) -> Iterator[Callable[[int]
 
 
 class TrainingView:
-    """What a training looks like: use it as a context and show it every report."""
+    """What a training looks like: use it as a context and show it the reports of every round."""
 
     def __init__(self, iterations: int, start: int, quiet: bool) -> None:
         """Expect reports from ``start`` + 1 to ``iterations``."""
@@ -81,35 +81,39 @@ class TrainingView:
         """Say something above the progress."""
         self.console.print(sentence, soft_wrap=True)
 
-    def show(self, report: "Report") -> None:
-        """Show ``report`` when it is time to."""
-        for event in report.events:
-            self.say(event)
+    def show(self, reports: "list[Report]") -> None:
+        """Show the latest reports of all runs when it is time to: how far, and the mean loss.
+
+        The picture of a single run is shown as it grows.
+        """
+        if not reports:
+            return
+        iteration = min(report.iteration for report in reports)
         now = time.monotonic()
         wait = _REDRAW if self._live else _PLAIN_EVERY
-        if now - self._shown < wait and report.iteration != self.iterations:
+        if now - self._shown < wait and iteration != self.iterations:
             return
         self._shown = now
-        loss = report.loss
+        loss = sum(report.loss for report in reports) / len(reports)
         self.losses.append(loss)
-        done = max(report.iteration - self.start, 1)  # a run may go back to where it began
+        done = max(iteration - self.start, 1)  # a run may go back to where it began
         rate = done / max(now - self._began, 1e-9)
         if self._live is None:
-            left = (self.iterations - report.iteration) / rate
+            left = (self.iterations - iteration) / rate
             self.say(
-                f"{report.iteration}/{self.iterations}  loss {loss:.4g}  "
+                f"{iteration}/{self.iterations}  loss {loss:.4g}  "
                 f"{rate:.1f} it/s  {_duration(left)} left"
             )
             return
-        self._bar.update(self._task, completed=report.iteration, rate=f"{rate:.1f} it/s")
+        self._bar.update(self._task, completed=iteration, rate=f"{rate:.1f} it/s")
         room = min(32, self.console.width - 20)
         course = sparkline(self.losses, room) if self._blocks and room > 0 else ""
         self._line = Text(f"loss {loss:.4g}  {course}", no_wrap=True)
         parts = [self._line, self._bar]
-        if self._blocks:
+        if self._blocks and len(reports) == 1:
             columns = min(_COLUMNS, self.console.width - 1)
             rows = max(2, self.console.height - 6)
-            parts = [half_blocks(report.image[0], columns, rows), *parts]
+            parts = [half_blocks(reports[0].image[0], columns, rows), *parts]
         self._live.update(Group(*parts), refresh=True)
 
 

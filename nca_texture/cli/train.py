@@ -1,8 +1,8 @@
-"""``nca-texture train``: from one image to a model."""
+"""``nca-texture train``: from an image to a model, or from many to one each."""
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nca_texture.cli import common
+from nca_texture.cli.jobs import Job, one_job, resumed_jobs, separate_jobs
+from nca_texture.cli.resolve import rescaled, resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from nca_texture.automaton import CellularAutomaton
-    from nca_texture.losses.base import Loss
-    from nca_texture.recipe import Recipe
-    from nca_texture.runs import RunDirectory
-    from nca_texture.targets import Exemplar
-    from nca_texture.training import Snapshot
+    from nca_texture.losses.total import TotalLoss
+    from nca_texture.training import Report, TrainingError
 
 _PRESETS = (
     "draft, balanced, best, or a published recipe: distill-2021, distill-2021-gram, "
@@ -28,13 +29,21 @@ _FROM_PRESET = "the preset's"
 
 @common.sentences
 def train(
-    image: Annotated[
-        str | None,
+    images: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE",
             help="A picture, a folder of pictures of one texture, sample:NAME or skimage:NAME.",
         ),
     ] = None,
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate",
+            help="Train a model for each of many IMAGEs, all together; a folder stands for its "
+            "pictures. DIR then has a directory for each.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -103,7 +112,9 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Go on with the run in DIR; IMAGE is not needed."),
+        typer.Option(
+            metavar="DIR", help="Go on with the run, or all runs, in DIR; IMAGE is not needed."
+        ),
     ] = None,
     seed: common.Seed = None,
     config: Annotated[
@@ -138,9 +149,6 @@ def train(
 ) -> None:
     """Learn a texture from an image and save it as a model of some kilobytes."""
     from nca_texture.recipe import to_toml
-    from nca_texture.runs import CHECKPOINT, RunDirectory
-    from nca_texture.store import load_checkpoint, load_model
-    from nca_texture.training import calibrate
 
     if budget is not None and iterations is not None:
         raise ValueError("give --iterations or --time, not both")
@@ -149,10 +157,10 @@ def train(
         raise ValueError(f"--checkpoint-every is {checkpoint_every:g}; give 0 seconds or more")
     writer = _board_class() if tensorboard else None
     where = common.pick_device(device)
-    snapshot, path = None, None
+    images = images or []
     if resume is not None:
         given = {
-            "IMAGE": image,
+            "IMAGE": images or None,
             "--preset": preset,
             "--loss": loss,
             "--features": features,
@@ -174,19 +182,17 @@ def train(
                 f"a run is resumed as it was begun, so --resume does not go with {extra[0]}; "
                 f"leave it out, or begin a new run with --from {resume}"
             )
-        path = _run_directory(resume)
-        snapshot, recipe, exemplar = load_checkpoint(path / CHECKPOINT)
+        jobs = resumed_jobs(resume, quiet)
+        separate = jobs[0].path.parent == resume
         if print_config:
-            typer.echo(to_toml(recipe), nl=False)
+            typer.echo(to_toml(jobs[0].recipe), nl=False)
             return
-        if snapshot.iteration >= recipe.training.iterations:
-            raise ValueError(
-                f"the run in {path} is complete: {snapshot.iteration} iterations; "
-                "train on with --from"
-            )
-        common.talk(f"going on with {path} at iteration {snapshot.iteration}", quiet)
     else:
-        recipe = _resolve(image, preset, config, parent)
+        if len(images) > 1 and not separate:
+            raise ValueError(
+                f"got unexpected extra argument(s) ({' '.join(images[1:])}); to train a model for "
+                "each picture, add --separate; see nca-texture train --help"
+            )
         flags = {
             "automaton.layout": layout,
             "automaton.edge": edge,
@@ -196,88 +202,185 @@ def train(
             "training.iterations": iterations,
             "training.seed": None if seed is None else common.parse_seed(seed),
         }
-        recipe = _with_flags(recipe, flags)
-        recipe = _with_loss(recipe, loss, features, weights, preset, quiet)
-        recipe = _with_settings(recipe, settings or [])
-        _tell_departures(recipe, quiet)
+        recipe = resolve(
+            images[0] if images and not separate else None,
+            preset=preset,
+            config=config,
+            parent=parent,
+            flags=flags,
+            loss=loss,
+            features=features,
+            weights=weights,
+            settings=settings or [],
+            quiet=quiet,
+        )
         if print_config:
             typer.echo(to_toml(recipe), nl=False)
             return
-        _need_image(recipe)
-        path = None if output is None else _given_place(output, force)
-        _check_pool(recipe)
-        exemplar = _read(recipe, task, quiet)
-        path = path or _free_place(exemplar.name, quiet)
+        if separate:
+            jobs = separate_jobs(images, recipe, task, output, force, quiet)
+        else:
+            jobs = [one_job(recipe, task, output, force, quiet)]
 
-    automaton = recipe.build_automaton().to(where)
-    if parent is not None:
-        elder, _, _ = load_model(parent)
-        automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
-    measure = recipe.build_loss(exemplar, None if weights is None else str(weights)).to(where)
+    models = [_start(job, parent, where) for job in jobs]
+    losses = _measure(jobs, None if weights is None else str(weights), where)
     if seconds is not None:
-        count = calibrate(automaton, measure, recipe.training, seconds)
-        recipe = _rescaled(recipe, count)
+        jobs = _fitted(jobs, models, losses, seconds)
+        count = jobs[0].recipe.training.iterations
         common.talk(f"{budget} are {count} iterations here", quiet)
-    plan = recipe.training
-    chosen = automaton.kernel_for(automaton.seed(1, plan.size), kernel)
+    plan = jobs[0].recipe.training
+    chosen = models[0].kernel_for(models[0].seed(1, plan.size), kernel)
+    place = jobs[0].path.parent if separate else jobs[0].path
+    each = f"{len(jobs)} models of " if separate else ""
     common.talk(
-        f"{automaton.num_parameters} parameters, {plan.width}x{plan.height} cells, "
-        f"{plan.iterations} iterations on {where} ({chosen} kernel) -> {path}",
+        f"{each}{models[0].num_parameters} parameters, {plan.width}x{plan.height} cells, "
+        f"{plan.iterations} iterations on {where} ({chosen} kernel) -> {place}",
         quiet,
     )
     if dry_run:
         return
-    start = 0 if snapshot is None else snapshot.iteration
-    with RunDirectory(path, recipe, exemplar, checkpoint_every, start) as run:
-        board = None if writer is None else writer(path)
-        _train(run, automaton, measure, snapshot, kernel, board, quiet)
-    model = path / "model.safetensors"
-    if json:
-        common.answer({"directory": str(path), "model": str(model), "iterations": plan.iterations})
-    wrote = f"wrote {model} ({model.stat().st_size / 1000:.0f} kB)"
-    following = f"nca-texture tile {path} -o {path.name}.png --size 1024"
-    common.talk(f"{wrote}; next: {following}", quiet)
+    failed = _train(jobs, models, losses, kernel, writer, place, checkpoint_every, quiet)
+    done = [job for index, job in enumerate(jobs) if index not in failed]
+    _conclude(done, place, separate, json, quiet)
+    if failed:
+        first, error = next(iter(failed.items()))
+        count = f"{len(failed)} of {len(jobs)} models could not be trained"
+        raise type(error)(f"{count}: {jobs[first].path.name}: {error}")
+
+
+def _start(job: Job, parent: Path | None, where: "torch.device") -> "CellularAutomaton":
+    """Make the automaton that is trained, with the weights of its parent if it has one."""
+    from nca_texture.store import load_model
+
+    automaton = job.recipe.build_automaton().to(where)
+    if parent is not None:
+        elder, _, _ = load_model(parent)
+        automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
+    return automaton
+
+
+def _measure(jobs: list[Job], weights: str | None, where: "torch.device") -> "list[TotalLoss]":
+    losses = jobs[0].recipe.build_losses([job.exemplar for job in jobs], weights)
+    return [loss.to(where) for loss in losses]
+
+
+def _fitted(
+    jobs: list[Job],
+    models: "list[CellularAutomaton]",
+    losses: "list[TotalLoss]",
+    seconds: float,
+) -> list[Job]:
+    """Give ``jobs`` as many iterations as ``seconds`` have room for."""
+    from nca_texture.training import calibrate_together
+
+    count = calibrate_together(models, losses, jobs[0].recipe.training, seconds)
+    return [replace(job, recipe=rescaled(job.recipe, count)) for job in jobs]
 
 
 def _train(
-    run: "RunDirectory",
-    automaton: "CellularAutomaton",
-    measure: "Loss",
-    snapshot: "Snapshot | None",
+    jobs: list[Job],
+    models: "list[CellularAutomaton]",
+    losses: "list[TotalLoss]",
     kernel: str,
-    board: Any,
+    writer: Any,
+    place: Path,
+    checkpoint_every: float,
     quiet: bool,
-) -> None:
-    """Run the loop: show, record, save; stop in good order when asked to."""
-    from nca_texture.cli.console import TrainingView
-    from nca_texture.training import train
+) -> "dict[int, TrainingError]":
+    """Run the loop: show, record, save; stop in good order when asked to.
 
-    recipe = run.recipe
-    init = recipe.automaton.init
-    reports = train(automaton, measure, recipe.training, resume=snapshot, kernel=kernel, init=init)
-    report, saved = None, None
-    with (
-        TrainingView(recipe.training.iterations, run.start, quiet) as view,
-        _stops(view.say) as asked,
-    ):
-        for report in reports:
-            run.record(report, automaton)
-            view.show(report)
-            if board is not None:
-                _to_board(board, report)
+    Returns the errors of those among many that could not be trained, by their index.
+    """
+    from nca_texture.cli.console import TrainingView
+    from nca_texture.runs import RunDirectory, SaveTimes
+    from nca_texture.training import TrainingError, train_together
+
+    plan = jobs[0].recipe.training
+    snapshots = [job.snapshot for job in jobs if job.snapshot is not None]
+    starts = [0 if job.snapshot is None else job.snapshot.iteration for job in jobs]
+    rounds = train_together(
+        models,
+        losses,
+        plan,
+        resume=snapshots or None,
+        kernel=kernel,
+        init=jobs[0].recipe.automaton.init,
+    )
+    reports: dict[int, Report] = {}  # the latest of each run
+    failed: dict[int, TrainingError] = {}
+    times = SaveTimes(checkpoint_every)
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(RunDirectory(job.path, job.recipe, job.exemplar, start))
+            for job, start in zip(jobs, starts, strict=True)
+        ]
+        boards = [] if writer is None else [writer(job.path) for job in jobs]
+        view = stack.enter_context(TrainingView(plan.iterations, min(starts), quiet))
+        asked = stack.enter_context(_stops(view.say))
+
+        def save() -> int:
+            """Save all; return how far those are that are furthest behind."""
+            done = [plan.iterations]
+            with times.saving():
+                for index, report in reports.items():
+                    snapshot = report.snapshot()
+                    runs[index].save(snapshot, models[index])
+                    done.append(snapshot.iteration)
+            return min(done)
+
+        for outcomes in rounds:
+            for index, outcome in outcomes.items():
+                name = f"{jobs[index].path.name}: " if len(jobs) > 1 else ""
+                if isinstance(outcome, TrainingError):
+                    if len(jobs) == 1:
+                        raise outcome
+                    view.say(f"{name}{outcome}")
+                    failed[index] = outcome
+                    reports.pop(index, None)
+                    continue
+                reports[index] = outcome
+                runs[index].record(outcome)
+                for event in outcome.events:
+                    view.say(f"{name}{event}")
+                if boards:
+                    _to_board(boards[index], outcome)
+            view.show(list(reports.values()))
+            if times.is_time():
+                save()
             if asked:
                 break
-        if report is not None:
-            saved = report.snapshot()
-            run.save(saved, automaton)
-    if board is not None:
+        done = save()
+    for board in boards:
         board.close()
-    if asked and saved is not None and saved.iteration < recipe.training.iterations:
+    if asked and done < plan.iterations:
         common.talk(
-            f"stopped at iteration {saved.iteration} and saved; "
-            f"go on with: nca-texture train --resume {run.path}"
+            f"stopped at iteration {done} and saved; go on with: nca-texture train --resume {place}"
         )
         raise typer.Exit(common.INTERRUPTED if asked[0] == signal.SIGINT else common.TERMINATED)
+    return failed
+
+
+def _conclude(done: list[Job], place: Path, separate: bool, json: bool, quiet: bool) -> None:
+    """Say what was written and what to do with it."""
+    from nca_texture.runs import MODEL
+
+    answers = [
+        {
+            "directory": str(job.path),
+            "model": str(job.path / MODEL),
+            "iterations": job.recipe.training.iterations,
+        }
+        for job in done
+    ]
+    if json:
+        common.answer(answers if separate else answers[0])
+    if not done:
+        return
+    path = done[0].path
+    what = f"{len(done)} models in {place}" if separate else str(path / MODEL)
+    size = sum((job.path / MODEL).stat().st_size for job in done) / 1000
+    following = f"nca-texture tile {path} -o {path.name}.png --size 1024"
+    common.talk(f"wrote {what} ({size:.0f} kB); next: {following}", quiet)
 
 
 @contextmanager
@@ -299,217 +402,6 @@ def _stops(say: Callable[[str], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _resolve(
-    image: str | None, preset: str | None, config: Path | None, parent: Path | None
-) -> "Recipe":
-    """Lay preset, parent, file and image over each other."""
-    from nca_texture.errors import InputError
-    from nca_texture.presets import PRESETS
-    from nca_texture.recipe import from_toml
-    from nca_texture.store import load_model
-    from nca_texture.targets.base import check_name
-
-    text = ""
-    if config is not None:
-        try:
-            text = config.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as reason:
-            why = getattr(reason, "strerror", None) or "it is not UTF-8 text"
-            raise InputError(f"cannot read {config}: {why}") from reason
-    if preset is None:
-        preset = _preset_of(text) or "draft"
-    check_name(preset, PRESETS, "preset")
-    recipe = PRESETS[preset].recipe
-    if parent is not None:
-        _, elder, _ = load_model(parent)
-        recipe = replace(recipe, automaton=elder.automaton)
-    if text:
-        try:
-            recipe = from_toml(text, recipe)
-        except ValueError as reason:
-            raise ValueError(f"{config}: {reason}") from reason
-    if image is not None:
-        recipe = replace(recipe, target=replace(recipe.target, source=image))
-    return recipe
-
-
-def _need_image(recipe: "Recipe") -> None:
-    needs = any(plan.name != "activation" for plan in recipe.losses[:1])
-    if not recipe.target.source and needs:
-        raise ValueError("which image? give a picture: nca-texture train zebra.jpg")
-
-
-def _preset_of(text: str) -> str | None:
-    """Find the preset that a configuration file builds on."""
-    import tomllib
-
-    try:
-        found = tomllib.loads(text).get("preset")
-    except tomllib.TOMLDecodeError:
-        return None
-    return found if isinstance(found, str) else None
-
-
-def _with_flags(recipe: "Recipe", flags: dict[str, Any]) -> "Recipe":
-    from nca_texture.recipe import Recipe, from_dict
-
-    for key, value in flags.items():
-        if value is not None:
-            section, name = key.split(".")
-            recipe = from_dict(Recipe, {section: {name: value}}, recipe)
-    return recipe
-
-
-def _with_settings(recipe: "Recipe", settings: list[str]) -> "Recipe":
-    from nca_texture.recipe import with_settings
-
-    return with_settings(recipe, settings)
-
-
-def _with_loss(
-    recipe: "Recipe",
-    loss: str | None,
-    features: str | None,
-    weights: Path | None,
-    preset: str | None,
-    quiet: bool,
-) -> "Recipe":
-    """Replace the first loss by the one asked for, or by what ``auto`` finds at hand."""
-    from nca_texture.losses import pick_loss_class
-    from nca_texture.presets import auto_loss, loss_plan
-
-    if not recipe.losses:
-        return recipe
-    first = recipe.losses[0]
-    if loss == "auto":
-        first, why = auto_loss(recipe.preset, None if weights is None else features)
-        common.talk(f"loss: {why}", quiet)
-    elif loss is not None and loss != first.name:
-        pick_loss_class(loss)
-        first = loss_plan(loss)
-        if loss in ("sliced", "gram", "emd"):
-            network = {"features": features or _network_at_hand()}
-            first = replace(first, options=first.options | network)
-    if features is not None:
-        if "features" not in first.options and loss is None:
-            first = loss_plan("sliced")
-        first = replace(first, options=first.options | {"features": features})
-    return replace(recipe, losses=(first, *recipe.losses[1:]))
-
-
-def _network_at_hand() -> str:
-    """Choose VGG19 where only its weights are on this machine, else VGG16, as published."""
-    from nca_texture.losses.features import have_weights
-
-    return "vgg19" if have_weights("vgg19") and not have_weights("vgg16") else "vgg16"
-
-
-def _tell_departures(recipe: "Recipe", quiet: bool) -> None:
-    """Print where a published recipe is not followed."""
-    from nca_texture.presets import PRESETS
-    from nca_texture.recipe import differences
-
-    source = PRESETS.get(recipe.preset)
-    if source is None or not source.published:
-        return
-    plain = replace(source.recipe, target=recipe.target)
-    plain = replace(plain, training=replace(plain.training, seed=recipe.training.seed))
-    for departure in (*source.departures, *differences(recipe, plain)):
-        common.talk(f"{recipe.preset} departs from its source: {departure}", quiet)
-
-
-def _read(recipe: "Recipe", task: str, quiet: bool) -> "Exemplar":
-    """Read the picture to learn and say what became of it."""
-    from nca_texture.targets import read_target
-
-    if task not in ("auto", "texture"):
-        raise ValueError(f"task is {task!r}; choose from auto, texture")
-    target = recipe.target
-    if not target.source:
-        return _nothing(recipe)
-    exemplar = read_target(target.source, crop=target.crop, exemplar_size=target.exemplar_size)
-    common.talk(exemplar.describe(), quiet)
-    for note in exemplar.notes:
-        common.talk(f"  {note}", quiet)
-    if exemplar.image.shape[1] == 4:
-        if task == "auto":
-            raise ValueError(
-                f"{exemplar.label or exemplar.source} has transparent parts: this version learns "
-                "textures, not shapes; give --task texture to learn it over white"
-            )
-        colours, alpha = exemplar.image[:, :3], exemplar.image[:, 3:]
-        exemplar = replace(exemplar, image=colours * alpha + 1 - alpha)
-        common.talk("  transparent parts are laid over white", quiet)
-    return exemplar
-
-
-def _nothing(recipe: "Recipe") -> "Exemplar":
-    """Stand in for a picture where the loss needs none."""
-    import torch
-
-    from nca_texture.targets import Exemplar
-
-    height, width = recipe.training.size
-    grey = torch.full((1, 3, height, width), 0.5)
-    channel = recipe.losses[0].options.get("channel", 0)
-    return Exemplar(grey, f"channel-{channel}", "", "", (height, width), 1.0, label="no picture")
-
-
-def _free_place(stem: str, quiet: bool) -> Path:
-    """Choose a directory that is not there yet, and say so when it is not the obvious one."""
-    from nca_texture.files import check_folder
-    from nca_texture.runs import free_directory
-
-    path = free_directory(stem)
-    if path.name != stem:
-        common.talk(f"{path.with_name(stem)} exists: this run goes to {path}", quiet)
-    check_folder(path)
-    return path
-
-
-def _given_place(output: Path, force: bool) -> Path:
-    """Check the directory of --output: without --force it must not have anything in it."""
-    from nca_texture.errors import InputError
-    from nca_texture.files import check_folder
-    from nca_texture.runs import CHECKPOINT
-
-    if output.is_file():
-        raise InputError(f"{output} is a file; give a directory with -o")
-    if output.is_dir() and any(output.iterdir()) and not force:
-        resume = f"go on with --resume {output}, " if (output / CHECKPOINT).exists() else ""
-        raise InputError(
-            f"{output} is not empty; give another directory with -o, {resume}"
-            "or replace the run in it with --force"
-        )
-    check_folder(output)
-    return output
-
-
-def _run_directory(given: Path) -> Path:
-    """Find the run that --resume means: its directory, or any file in it."""
-    from nca_texture.errors import InputError
-    from nca_texture.runs import CHECKPOINT
-
-    path = given if given.is_dir() else given.parent
-    if not given.exists() or not (path / CHECKPOINT).is_file():
-        raise InputError(
-            f"there is no run to go on with in {given}: it has no {CHECKPOINT}; "
-            "give the directory of a run that has saved one"
-        )
-    return path
-
-
-def _check_pool(recipe: "Recipe") -> None:
-    """Raise ``InputError`` when the states of a training are more than the memory can hold."""
-    plan = recipe.training
-    states = plan.width * plan.height * recipe.automaton.channels * (3 * plan.pool_size)
-    common.check_memory(
-        4 * states,
-        f"a pool of {plan.pool_size} states of {plan.width}x{plan.height} cells",
-        "a smaller training.width, training.height or training.pool_size",
-    )
-
-
 def _seconds(text: str) -> float:
     """Turn 90s, 10m, 1.5h or 90 into seconds."""
     units = {"s": 1, "m": 60, "h": 3600}
@@ -521,13 +413,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e8:
         raise ValueError(f"{text!r} is no time; give 90s, 10m or 2h")
     return seconds
-
-
-def _rescaled(recipe: "Recipe", iterations: int) -> "Recipe":
-    """Give the recipe another number of iterations; its schedule keeps its proportions."""
-    plan = recipe.training
-    milestones = tuple(at * iterations // plan.iterations for at in plan.milestones)
-    return replace(recipe, training=replace(plan, iterations=iterations, milestones=milestones))
 
 
 def _board_class() -> Any:

@@ -1,8 +1,9 @@
 """One step, its gradient and the living mask as Triton kernels; only triton.py calls them.
 
-A program takes a block of cells, counted row by row through the whole batch. What a cell reads of
-its neighbours comes from the caches; percepts and the hidden layer never leave the program. Axes of
-a block are powers of two: N cells, CP channels, FP filters, P = FP * CP percepts with the channels
+A program takes a block of cells of one model, counted row by row through its samples; the second
+axis of a launch are the models, M, whose samples lie one after the other. What a cell reads of its
+neighbours comes from the caches; percepts and the hidden layer never leave the program. Axes of a
+block are powers of two: N cells, CP channels, FP filters, P = FP * CP percepts with the channels
 of a filter adjacent, and hidden units UNITS at a time. Weights come padded with zeros, and the last
 block repeats the last cell, so that only channels need masks when they are read.
 """
@@ -16,6 +17,12 @@ import triton.language as tl
 
 # Numbers that change from call to call, or from picture to picture, need no code of their own.
 _ANY = ["step", "count", "height", "width", "stride_y", "stride_x", "channel"]
+
+
+@triton.jit
+def _cell(index, count):
+    """Count a model's ``count`` cells on from those of the models before it."""
+    return tl.program_id(1) * count + tl.minimum(index, count - 1)
 
 
 @triton.jit
@@ -213,18 +220,18 @@ def _fires(seeds, step, rows, columns, limits, stride_y, stride_x, sample, y, x)
 def step_forward(
     before,  # [B, H, W, C]
     after,  # the same, written
-    filters,  # [R, K*K, FP, CP]
-    first,  # [P, HIDDEN]; abs: [2, P, CP]
-    bias,  # [HIDDEN]
-    last,  # [HIDDEN, CP]
-    bias_out,  # [CP]; abs: its only bias
+    filters,  # [M, R, K*K, FP, CP]
+    first,  # [M, P, HIDDEN]; abs: [M, 2, P, CP]
+    bias,  # [M, HIDDEN]
+    last,  # [M, HIDDEN, CP]
+    bias_out,  # [M, CP]; abs: its only bias
     rows,  # [H]
     columns,  # [W]
     seeds,  # [B]
     limits,  # [H, W], with strides
     step,
     dt,
-    count,  # of cells
+    count,  # of a model's cells
     height,
     width,
     stride_y,
@@ -248,8 +255,17 @@ def step_forward(
 ):
     """Take one step of N cells."""
     P: tl.constexpr = FP * CP
+    model = tl.program_id(1)
+    filters += model * R * K * K * P
+    if ABS:
+        first += model * 2 * P * CP
+    else:
+        first += model * P * HIDDEN
+        bias += model * HIDDEN
+        last += model * HIDDEN * CP
+    bias_out += model * CP
     index = tl.program_id(0) * N + tl.arange(0, N)
-    cell = tl.minimum(index, count - 1)
+    cell = _cell(index, count)
     x = cell % width
     y = cell // width % height
     sample = cell // width // height
@@ -323,7 +339,7 @@ def keep_living(
 ):
     """Clear cells that had or have no living neighbour, then limit the state."""
     index = tl.program_id(0) * N + tl.arange(0, N)
-    cell = tl.minimum(index, count - 1)
+    cell = _cell(index, count)
     x = cell % width
     y = cell // width % height
     sample = cell // width // height
@@ -345,8 +361,8 @@ def step_backward(
     gradient,  # [B, H, W, C] of the state after the step
     to_cells,  # the same, written: what reaches the cell itself past the update
     to_percepts,  # [B, H, W, FP, CP], written: what reaches its percepts
-    to_filters,  # [programs, R, K*K, FP, CP], added to when LEARNED
-    to_first,  # [programs, *first], added to, as are the next
+    to_filters,  # [M, programs, R, K*K, FP, CP], added to when LEARNED
+    to_first,  # [M, programs, ...], added to, as are the next
     to_bias,
     to_last,
     to_bias_out,
@@ -392,21 +408,28 @@ def step_backward(
     so that a run can be repeated to the bit.
     """
     P: tl.constexpr = FP * CP
-    program = tl.program_id(0)
+    model = tl.program_id(1)
+    block = tl.program_id(0)
+    row = model * tl.num_programs(0) + block
     into = tl.arange(0, P)
     channel = tl.arange(0, CP)
+    filters += model * R * K * K * P
+    to_filters += row * R * K * K * P
     if ABS:
-        to_first += program * 2 * P * CP
+        first += model * 2 * P * CP
+        to_first += row * 2 * P * CP
     else:
-        to_first += program * P * HIDDEN
-        to_bias += program * HIDDEN
-        to_last += program * HIDDEN * CP
-    to_bias_out += program * CP
-    to_filters += program * R * K * K * P
-    block = program
+        first += model * P * HIDDEN
+        to_first += row * P * HIDDEN
+        bias += model * HIDDEN
+        to_bias += row * HIDDEN
+        last += model * HIDDEN * CP
+        to_last += row * HIDDEN * CP
+    bias_out += model * CP
+    to_bias_out += row * CP
     while block * N < count:  # Triton 3.6 with NumPy 2.4 cannot interpret a range of such numbers
         index = block * N + tl.arange(0, N)
-        cell = tl.minimum(index, count - 1)
+        cell = _cell(index, count)
         x = cell % width
         y = cell // width % height
         sample = cell // width // height
@@ -492,15 +515,15 @@ def step_backward(
             apart = tl.reshape(backwards, [N, FP, CP])
             kernel = tl.arange(0, FP)[:, None] * CP + channel[None, :]
             for tap in range(K * K):
-                seen = _neighbour(
+                neighbour = _neighbour(
                     before, tap, sample, y, x, height, width, EDGE_Y, EDGE_X, C, CP, K
                 )
-                part = seen[:, None, :] * apart
+                of_tap = neighbour[:, None, :] * apart
                 if R == 2:
-                    own = tl.where(odd[:, None, None], part, 0.0)
+                    own = tl.where(odd[:, None, None], of_tap, 0.0)
                     _accumulate(to_filters + (K * K + tap) * P + kernel, tl.sum(own, 0))
-                    part = tl.where(odd[:, None, None], 0.0, part)
-                _accumulate(to_filters + tap * P + kernel, tl.sum(part, 0))
+                    of_tap = tl.where(odd[:, None, None], 0.0, of_tap)
+                _accumulate(to_filters + tap * P + kernel, tl.sum(of_tap, 0))
         block += tl.num_programs(0)
         tl.debug_barrier()  # sums are read in the next round, by other threads perhaps
 
@@ -537,8 +560,9 @@ def gather_percepts(
     PLACES_X: tl.constexpr = K if EDGE_X == "reflect" or EDGE_X == "replicate" else 1
     ASKED_Y: tl.constexpr = "torus" if EDGE_Y == "torus" else "zero"
     ASKED_X: tl.constexpr = "torus" if EDGE_X == "torus" else "zero"
+    filters += tl.program_id(1) * R * K * K * P
     index = tl.program_id(0) * N + tl.arange(0, N)
-    cell = tl.minimum(index, count - 1)
+    cell = _cell(index, count)
     x = cell % width
     y = cell // width % height
     sample = cell // width // height

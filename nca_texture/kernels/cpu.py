@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nca_texture.kernels.reference import coordinates, crop
+from nca_texture.kernels.reference import coordinates, crop, grow_apart
 from nca_texture.kernels.rule import Rule, World
 from nca_texture.noise import signed
 
@@ -103,6 +103,8 @@ def grow(
     rule: Rule, state: Tensor, steps: int, seeds: list[int], start: int, world: World
 ) -> Tensor:
     """Take ``steps`` steps of ``rule`` from ``state`` [B, C, H, W], ``start`` steps old."""
+    if rule.models > 1:
+        return grow_apart(grow, rule, state, steps, seeds, start, world)
     weights = (rule.weight_in, rule.bias_in, rule.weight_out, rule.bias_out, rule.filters)
     if torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (state, *weights)

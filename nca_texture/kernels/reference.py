@@ -6,6 +6,7 @@ for a few odd rows or columns: so a cell gets the same bits in any block, batch 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nca_texture.kernels.rule import Rule, World
+from nca_texture.kernels.rule import Rule, World, apart
 from nca_texture.noise import fires
 
 _PANEL = {"cpu": 1024}  # rows of one matrix product
@@ -25,6 +26,8 @@ def grow(
     rule: Rule, state: Tensor, steps: int, seeds: list[int], start: int, world: World
 ) -> Tensor:
     """Take ``steps`` steps of ``rule`` from ``state`` [B, C, H, W], ``start`` steps old."""
+    if rule.models > 1:
+        return grow_apart(grow, rule, state, steps, seeds, start, world)
     height, width = state.shape[-2:]
     rows = coordinates(world.origin[0], height, world.extent[0], rule.edges[0], state.device)
     columns = coordinates(world.origin[1], width, world.extent[1], rule.edges[1], state.device)
@@ -46,6 +49,24 @@ def grow(
             cells = cells * (alive & _alive(cells, rule.living, rule, rows))
         cells = _clamp(cells, rule.limits.state)
     return cells.permute(0, 3, 1, 2)
+
+
+def grow_apart(
+    grow: Callable[[Rule, Tensor, int, list[int], int, World], Tensor],
+    rule: Rule,
+    state: Tensor,
+    steps: int,
+    seeds: list[int],
+    start: int,
+    world: World,
+) -> Tensor:
+    """Grow many models one after the other: to the same bits as if each were alone."""
+    batch = len(state) // rule.models
+    grown = [
+        grow(each, samples, steps, seeds[i * batch : (i + 1) * batch], start, world)
+        for i, (each, samples) in enumerate(zip(apart(rule), state.split(batch), strict=True))
+    ]
+    return torch.cat(grown)
 
 
 def reasons(rule: Rule, state: Tensor) -> list[str]:

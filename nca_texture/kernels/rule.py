@@ -1,6 +1,6 @@
-"""What every kernel is given: one rule as tensors and numbers."""
+"""What every kernel is given: one rule, or those of many models, as tensors and numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -20,7 +20,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Rule:
-    """One step's numbers. World maps are indexed by the wrapped global row and column."""
+    """One step's numbers. World maps are indexed by the wrapped global row and column.
+
+    With ``models`` above 1, filters, weights and biases have one axis more, in front: that of the
+    models. A state then holds as many samples of each, all of the first, all of the second, ...
+    """
 
     kind: Literal["mlp", "abs"]
     filters: Tensor  # [R, C, F, K, K]; R is 2 on hexagons: even rows, odd rows
@@ -35,6 +39,26 @@ class Rule:
     limits: Limits
     living: tuple[int, float] | None  # (channel, threshold) of the living mask
     precision: Precision = "float32"  # of what is multiplied in matrix products; sums are float32
+    models: int = 1
+
+
+# What models that grow together have each for itself.
+_OWN = ("filters", "weight_in", "bias_in", "weight_out", "bias_out")
+
+
+def apart(rule: Rule) -> list[Rule]:
+    """Take the rules of many models apart."""
+    if rule.models == 1:
+        return [rule]
+    own = {name: getattr(rule, name) for name in _OWN}
+    return [
+        replace(
+            rule,
+            models=1,
+            **{name: each if each is None else each[i] for name, each in own.items()},
+        )
+        for i in range(rule.models)
+    ]
 
 
 @dataclass(frozen=True)

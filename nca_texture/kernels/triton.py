@@ -78,7 +78,7 @@ def interpreted() -> bool:
 
 def _padded_sizes(rule: Rule) -> tuple[int, int]:
     """Channels and filters as powers of two; an abs rule also sees the cell itself."""
-    channels, filters = rule.filters.shape[1:3]
+    channels, filters = rule.filters.shape[-4:-2]
     filters += rule.kind == "abs"
     return max(_power(channels), _LEAST), _power(filters)
 
@@ -88,53 +88,63 @@ def _power(count: int) -> int:
 
 
 class _Weights(NamedTuple):
-    """A rule's numbers as the kernels read them: padded, percepts sorted by (filter, channel)."""
+    """Rules' numbers as the kernels read them: padded, percepts sorted by (filter, channel).
 
-    filters: Tensor  # [R, K*K, FP, CP]
-    first: Tensor  # [P, hidden]; abs: [2, P, CP]
-    bias: Tensor  # [hidden]; abs: not used
-    last: Tensor  # [hidden, CP]; abs: not used
-    bias_out: Tensor  # [CP]; abs: its only bias
+    M is how many models grow together.
+    """
+
+    filters: Tensor  # [M, R, K*K, FP, CP]
+    first: Tensor  # [M, P, hidden]; abs: [M, 2, P, CP]
+    bias: Tensor  # [M, hidden]; abs: not used
+    last: Tensor  # [M, hidden, CP]; abs: not used
+    bias_out: Tensor  # [M, CP]; abs: its only bias
 
 
 def _lay_out(rule: Rule) -> _Weights:
-    """Lay out a rule's numbers; differentiable, so that gradients find their way back."""
+    """Lay out rules' numbers; differentiable, so that gradients find their way back."""
     channels, filters = _padded_sizes(rule)
-    bank, first = rule.filters, rule.weight_in
-    count = bank.shape[1]
-    last = rule.weight_out
+    bank, first, bias, last, bias_out = (
+        each if each is None or rule.models > 1 else each[None]
+        for each in (rule.filters, rule.weight_in, rule.bias_in, rule.weight_out, rule.bias_out)
+    )
+    assert bank is not None
+    assert first is not None
+    assert bias is not None
+    count = bank.shape[2]
     if last is not None:
-        units = -(-len(first) // _UNITS) * _UNITS
-        first = first.reshape(len(first), count, -1).permute(2, 1, 0)
-        first = _pad(first, (filters, channels, units)).reshape(-1, units)
-        bias = _pad(rule.bias_in, (units,))
-        last = _pad(last.t(), (units, channels))
-        bias_out = rule.bias_out
+        units = -(-first.shape[1] // _UNITS) * _UNITS
+        first = first.unflatten(-1, (count, -1)).permute(0, 3, 2, 1)
+        first = _pad(first, (filters, channels, units)).flatten(1, 2)
+        bias = _pad(bias, (units,))
+        last = _pad(last.mT, (units, channels))
     else:  # the cell itself becomes one more filter, and both halves of [x, p, |x|, |p|] alike
         size = bank.shape[-1]
         itself = bank.new_zeros(size, size)
         itself[size // 2, size // 2] = 1
-        bank = torch.cat([itself.expand(*bank.shape[:2], 1, -1, -1), bank], dim=2)
-        halves = first.reshape(count, 2, -1)
+        bank = torch.cat([itself.expand(*bank.shape[:3], 1, -1, -1), bank], dim=3)
+        halves = first.unflatten(-1, (2, -1))
         own, seen = halves[..., :count, None], halves[..., count:].unflatten(-1, (count, -1))
-        first = torch.cat([own, seen], dim=-1).permute(1, 3, 2, 0)
-        first = _pad(first, (2, filters, channels, channels)).flatten(1, 2)
-        bias = last = bank.new_zeros(1)
-        bias_out = rule.bias_in
-    bank = bank.permute(0, 3, 4, 2, 1).flatten(1, 2)
-    bank = _pad(bank, (*bank.shape[:2], filters, channels))
-    bias_out = bank.new_zeros(channels) if bias_out is None else _pad(bias_out, (channels,))
+        first = torch.cat([own, seen], dim=-1).permute(0, 2, 4, 3, 1)
+        first = _pad(first, (filters, channels, channels)).flatten(2, 3)
+        bias_out = bias
+        bias = last = bank.new_zeros(rule.models, 1)
+    bank = _pad(bank.permute(0, 1, 4, 5, 3, 2).flatten(2, 3), (filters, channels))
+    if bias_out is None:
+        bias_out = bank.new_zeros(rule.models, channels)
+    bias_out = _pad(bias_out, (channels,))
     return _Weights(*(tensor.contiguous() for tensor in (bank, first, bias, last, bias_out)))
 
 
 def _pad(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Pad ``tensor`` with zeros at the end of every axis up to ``shape``."""
-    sizes = zip(reversed(shape), reversed(tensor.shape), strict=True)
+    """Pad ``tensor`` with zeros at the end of its last axes up to ``shape``."""
+    sizes = zip(reversed(shape), reversed(tensor.shape), strict=False)
     return F.pad(tensor, [n for size, own in sizes for n in (0, size - own)])
 
 
 class _Growth:
-    """The steps of one rule from one state on: what every launch of a kernel is given.
+    """The steps of a rule from one state on: what every launch of a kernel is given.
+
+    Models that grow together share a launch; a block of cells belongs to one of them.
 
     Blocks are fixed by the rule alone, never by the batch or by timing: so are a state's bits. They
     are about as large as an H200 has registers for, by the compiler's count.
@@ -145,6 +155,7 @@ class _Growth:
 
         self.kernels: Any = _triton_step  # numbers are handed over where it declares constants
         self.living = rule.living
+        self.models = rule.models
         batch, height, width, channels = cells.shape
         padded, filters = _padded_sizes(rule)
         percepts = padded * filters
@@ -167,18 +178,18 @@ class _Growth:
         words = torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32)
         self.grid = {
             "rows": rows.int(),
-            "count": batch * height * width,
+            "count": batch // rule.models * height * width,
             "height": height,
             "width": width,
             "EDGE_Y": rule.edges[0],
             "EDGE_X": rule.edges[1],
             "C": channels,
             "CP": padded,
-            "R": rule.filters.shape[0],
+            "R": rule.filters.shape[-5],
             "enable_fp_fusion": True,  # the default of Triton 3.6; 3.9 warns when it is not said
         }
         self.bank = {"FP": filters, "K": rule.filters.shape[-1]}
-        self.used = {"F": rule.filters.shape[2] + (rule.kind == "abs")}
+        self.used = {"F": rule.filters.shape[-3] + (rule.kind == "abs")}
         self.rule = {
             "columns": columns.int(),
             "seeds": words.to(device),
@@ -198,7 +209,7 @@ class _Growth:
         """Take step ``number`` from ``cells`` [B, H, W, C]; also say which live, [B, H, W]."""
         grown = cells.new_empty(cells.shape)
         with torch.cuda.device_of(cells):
-            self.kernels.step_forward[(self._blocks(self.forward["N"]),)](
+            self.kernels.step_forward[self._blocks(self.forward["N"]), self.models](
                 before=cells,
                 after=grown,
                 **weights._asdict(),
@@ -206,7 +217,7 @@ class _Growth:
                 **self.bank,
                 **self.rule,
                 **self.forward,
-                HIDDEN=len(weights.bias),
+                HIDDEN=weights.bias.shape[1],
                 step=signed(number),
                 STATE_LIMIT=None if self.living else self.state_limit,
             )
@@ -214,7 +225,7 @@ class _Growth:
                 return grown, None
             after = cells.new_empty(cells.shape)
             alive = cells.new_empty(cells.shape[:3], dtype=torch.bool)
-            self.kernels.keep_living[(self._blocks(_CELLS),)](
+            self.kernels.keep_living[self._blocks(_CELLS), self.models](
                 before=cells,
                 grown=grown,
                 after=after,
@@ -242,9 +253,10 @@ class _Growth:
         Every program adds the gradients of ``weights`` to its own row of ``sums``.
         """
         to_cells = cells.new_empty(cells.shape)
-        to_percepts = cells.new_empty(*cells.shape[:3], len(weights.filters[0, 0].flatten()))
+        percepts = weights.filters.shape[-2] * weights.filters.shape[-1]
+        to_percepts = cells.new_empty(*cells.shape[:3], percepts)
         with torch.cuda.device_of(cells):
-            self.kernels.step_backward[(len(sums.bias),)](
+            self.kernels.step_backward[sums.bias.shape[1], self.models](
                 before=cells,
                 alive=cells if alive is None else alive,
                 gradient=gradient,
@@ -257,13 +269,13 @@ class _Growth:
                 **self.used,
                 **self.rule,
                 **self.backward,
-                HIDDEN=len(weights.bias),
+                HIDDEN=weights.bias.shape[1],
                 step=signed(number),
                 STATE_LIMIT=self.state_limit,
                 LIVING=alive is not None,
                 LEARNED=learned,
             )
-            self.kernels.gather_percepts[(self._blocks(_CELLS),)](
+            self.kernels.gather_percepts[self._blocks(_CELLS), self.models](
                 to_percepts=to_percepts,
                 to_cells=to_cells,
                 filters=weights.filters,
@@ -275,13 +287,19 @@ class _Growth:
         return to_cells
 
     def empty_sums(self, weights: _Weights) -> _Weights:
-        """Make room for gradients of ``weights``, one row for every program of a step backward."""
+        """Make room for gradients of ``weights``, one row for every program of a step backward.
+
+        Each tensor is [M, programs, ...]: the programs there is room for are shared by the models.
+        """
         device = weights.first.device
         processors = 1
         if device.type == "cuda":
             processors = torch.cuda.get_device_properties(device).multi_processor_count
-        count = min(processors * _PROGRAMS_PER_PROCESSOR, self._blocks(self.backward["N"]))
-        return _Weights(*(tensor.new_zeros(count, *tensor.shape) for tensor in weights))
+        count = -(-processors * _PROGRAMS_PER_PROCESSOR // self.models)
+        count = min(count, self._blocks(self.backward["N"]))
+        return _Weights(
+            *(tensor.new_zeros(self.models, count, *tensor.shape[1:]) for tensor in weights)
+        )
 
     def _blocks(self, cells: int) -> int:
         return -(-self.grid["count"] // cells)
@@ -314,4 +332,4 @@ class _Grow(torch.autograd.Function):
         learned = ctx.needs_input_grad[3]
         for number, cells, alive in reversed(list(zip(ctx.numbers, states, masks, strict=True))):
             gradient = ctx.growth.back(number, cells, alive, gradient, weights, sums, learned)
-        return None, None, gradient, *(tensor.sum(0) for tensor in sums)
+        return None, None, gradient, *(tensor.sum(1) for tensor in sums)

@@ -1,0 +1,204 @@
+"""What a training learns and how: a recipe from preset, file and flags, and its picture."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nca_texture.cli import common
+
+if TYPE_CHECKING:
+    from nca_texture.recipe import Recipe
+    from nca_texture.targets import Exemplar
+
+
+def resolve(
+    image: str | None,
+    *,
+    preset: str | None,
+    config: Path | None,
+    parent: Path | None,
+    flags: dict[str, Any],
+    loss: str | None,
+    features: str | None,
+    weights: Path | None,
+    settings: list[str],
+    quiet: bool,
+) -> "Recipe":
+    """Make the recipe: preset, then parent, file, image, flags, loss and settings over it."""
+    from nca_texture.recipe import with_settings
+
+    recipe = _layers(image, preset, config, parent)
+    recipe = _with_flags(recipe, flags)
+    recipe = _with_loss(recipe, loss, features, weights, quiet)
+    recipe = with_settings(recipe, settings)
+    _tell_departures(recipe, quiet)
+    return recipe
+
+
+def need_image(recipe: "Recipe") -> None:
+    """Raise ``ValueError`` when a loss asks for a picture and there is none."""
+    needs = any(plan.name != "activation" for plan in recipe.losses[:1])
+    if not recipe.target.source and needs:
+        raise ValueError("which image? give a picture: nca-texture train zebra.jpg")
+
+
+def read_exemplar(recipe: "Recipe", task: str, quiet: bool) -> "Exemplar":
+    """Read the picture to learn and say what became of it."""
+    from nca_texture.targets import read_target
+
+    if task not in ("auto", "texture"):
+        raise ValueError(f"task is {task!r}; choose from auto, texture")
+    target = recipe.target
+    if not target.source:
+        return _nothing(recipe)
+    exemplar = read_target(target.source, crop=target.crop, exemplar_size=target.exemplar_size)
+    common.talk(exemplar.describe(), quiet)
+    for note in exemplar.notes:
+        common.talk(f"  {note}", quiet)
+    if exemplar.image.shape[1] == 4:
+        if task == "auto":
+            raise ValueError(
+                f"{exemplar.label or exemplar.source} has transparent parts: this version learns "
+                "textures, not shapes; give --task texture to learn it over white"
+            )
+        colours, alpha = exemplar.image[:, :3], exemplar.image[:, 3:]
+        exemplar = replace(exemplar, image=colours * alpha + 1 - alpha)
+        common.talk("  transparent parts are laid over white", quiet)
+    return exemplar
+
+
+def _nothing(recipe: "Recipe") -> "Exemplar":
+    """Stand in for a picture where the loss needs none."""
+    import torch
+
+    from nca_texture.targets import Exemplar
+
+    height, width = recipe.training.size
+    grey = torch.full((1, 3, height, width), 0.5)
+    channel = recipe.losses[0].options.get("channel", 0)
+    return Exemplar(grey, f"channel-{channel}", "", "", (height, width), 1.0, label="no picture")
+
+
+def check_pool(recipe: "Recipe", models: int = 1) -> None:
+    """Raise ``InputError`` when the states of a training are more than the memory can hold."""
+    plan = recipe.training
+    states = plan.width * plan.height * recipe.automaton.channels * (3 * plan.pool_size)
+    pools = "a pool" if models == 1 else f"{models} pools"
+    common.check_memory(
+        4 * states * models,
+        f"{pools} of {plan.pool_size} states of {plan.width}x{plan.height} cells",
+        "a smaller training.width, training.height or training.pool_size",
+    )
+
+
+def rescaled(recipe: "Recipe", iterations: int) -> "Recipe":
+    """Give the recipe another number of iterations; its schedule keeps its proportions."""
+    plan = recipe.training
+    milestones = tuple(at * iterations // plan.iterations for at in plan.milestones)
+    return replace(recipe, training=replace(plan, iterations=iterations, milestones=milestones))
+
+
+def _layers(
+    image: str | None, preset: str | None, config: Path | None, parent: Path | None
+) -> "Recipe":
+    """Lay preset, parent, file and image over each other."""
+    from nca_texture.errors import InputError
+    from nca_texture.presets import PRESETS
+    from nca_texture.recipe import from_toml
+    from nca_texture.store import load_model
+    from nca_texture.targets.base import check_name
+
+    text = ""
+    if config is not None:
+        try:
+            text = config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as reason:
+            why = getattr(reason, "strerror", None) or "it is not UTF-8 text"
+            raise InputError(f"cannot read {config}: {why}") from reason
+    if preset is None:
+        preset = _preset_of(text) or "draft"
+    check_name(preset, PRESETS, "preset")
+    recipe = PRESETS[preset].recipe
+    if parent is not None:
+        _, elder, _ = load_model(parent)
+        recipe = replace(recipe, automaton=elder.automaton)
+    if text:
+        try:
+            recipe = from_toml(text, recipe)
+        except ValueError as reason:
+            raise ValueError(f"{config}: {reason}") from reason
+    if image is not None:
+        recipe = replace(recipe, target=replace(recipe.target, source=image))
+    return recipe
+
+
+def _preset_of(text: str) -> str | None:
+    """Find the preset that a configuration file builds on."""
+    import tomllib
+
+    try:
+        found = tomllib.loads(text).get("preset")
+    except tomllib.TOMLDecodeError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _with_flags(recipe: "Recipe", flags: dict[str, Any]) -> "Recipe":
+    from nca_texture.recipe import Recipe, from_dict
+
+    for key, value in flags.items():
+        if value is not None:
+            section, name = key.split(".")
+            recipe = from_dict(Recipe, {section: {name: value}}, recipe)
+    return recipe
+
+
+def _with_loss(
+    recipe: "Recipe",
+    loss: str | None,
+    features: str | None,
+    weights: Path | None,
+    quiet: bool,
+) -> "Recipe":
+    """Replace the first loss by the one asked for, or by what ``auto`` finds at hand."""
+    from nca_texture.losses import pick_loss_class
+    from nca_texture.presets import auto_loss, loss_plan
+
+    if not recipe.losses:
+        return recipe
+    first = recipe.losses[0]
+    if loss == "auto":
+        first, why = auto_loss(recipe.preset, None if weights is None else features)
+        common.talk(f"loss: {why}", quiet)
+    elif loss is not None and loss != first.name:
+        pick_loss_class(loss)
+        first = loss_plan(loss)
+        if loss in ("sliced", "gram", "emd"):
+            network = {"features": features or _network_at_hand()}
+            first = replace(first, options=first.options | network)
+    if features is not None:
+        if "features" not in first.options and loss is None:
+            first = loss_plan("sliced")
+        first = replace(first, options=first.options | {"features": features})
+    return replace(recipe, losses=(first, *recipe.losses[1:]))
+
+
+def _network_at_hand() -> str:
+    """Choose VGG19 where only its weights are on this machine, else VGG16, as published."""
+    from nca_texture.losses.features import have_weights
+
+    return "vgg19" if have_weights("vgg19") and not have_weights("vgg16") else "vgg16"
+
+
+def _tell_departures(recipe: "Recipe", quiet: bool) -> None:
+    """Print where a published recipe is not followed."""
+    from nca_texture.presets import PRESETS
+    from nca_texture.recipe import differences
+
+    source = PRESETS.get(recipe.preset)
+    if source is None or not source.published:
+        return
+    plain = replace(source.recipe, target=recipe.target)
+    plain = replace(plain, training=replace(plain.training, seed=recipe.training.seed))
+    for departure in (*source.departures, *differences(recipe, plain)):
+        common.talk(f"{recipe.preset} departs from its source: {departure}", quiet)
