@@ -170,8 +170,8 @@ class _Draw:
     """Patches of one level, in two halves."""
 
     ours: Tensor  # [2, B, n, D]
-    theirs: Tensor  # [2, 1, m, D]
-    leading: Tensor  # [D, k]: the exemplar's principal directions
+    theirs: Tensor  # [2, 1 or B, m, D]
+    leading: Tensor  # [1 or B, D, k]: the exemplar's principal directions
 
 
 class PatchLoss(Loss):
@@ -261,7 +261,7 @@ class PatchLoss(Loss):
             # The pictures of a set are so many more phases of one.
             exemplar = sharp.flatten(0, 1)[None]
             self.register_buffer(f"level{level}", exemplar, persistent=False)
-            leading = leading_directions(self._every(exemplar), variance)
+            leading = leading_directions(self._every(exemplar), variance)[None]
             self.register_buffer(f"leading{level}", leading, persistent=False)
 
     def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
@@ -320,11 +320,11 @@ class PatchLoss(Loss):
             theirs = theirs.expand(*ours.shape[:3], -1, -1)
             total = self._transport(ours, theirs).sum(1)
             if self.debias:
-                widest = max(each.leading.shape[1] for each in group)
+                widest = max(each.leading.shape[-1] for each in group)
                 leading = torch.stack(
-                    [F.pad(each.leading, (0, widest - each.leading.shape[1])) for each in group]
+                    [F.pad(each.leading, (0, widest - each.leading.shape[-1])) for each in group]
                 )
-                first, second = (ours @ leading[:, None, None]).unbind(1)
+                first, second = (ours @ leading[:, None]).unbind(1)
                 total = total - self.debias * self._transport(first, second)
             distances.append(total / (2 * ours.shape[-1]))
         return torch.cat(distances)
