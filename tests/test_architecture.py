@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training render seams images files automaton kernels "
-    "losses targets noise errors",
+    "cli": "__init__ runs store presets recipe training render seams images files automaton "
+    "kernels losses targets noise errors",
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
