@@ -197,6 +197,7 @@ class CellularAutomaton(nn.Module):
         extent: tuple[int, int] | None = None,
         kernel: str = "auto",
         precision: Precision = "float32",
+        keep_every: int = 1,
         fire_rate: float | Tensor | None = None,
         dt: float = 1.0,
         dx: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
@@ -211,7 +212,8 @@ class CellularAutomaton(nn.Module):
         ``angle`` (radians) are numbers or maps [H, W] of the world; ``dt`` scales every update.
         dx, dy and dt are NoiseNCA's continuous scales. ``precision`` is what matrix products are
         rounded to before they are multiplied; states and sums stay as they are, and a kernel that
-        cannot do it is an error.
+        cannot do it is an error. With ``keep_every`` above 1 only the state of every so many steps
+        is kept for the gradient, and those in between are computed again.
         """
         if steps < 0:
             raise ValueError(f"steps is {steps}; give 0 or more")
@@ -227,12 +229,16 @@ class CellularAutomaton(nn.Module):
                 f"precision is {precision!r}; choose from {', '.join(get_args(Precision))}"
             )
         rule = self._rule(state, extent, fire_rate, dt, dx, angle, precision)
-        _, run = kernels.choose(kernel, rule, state)
-        return run(rule, state, steps, sample_seeds(seed, len(state)), start, World(origin, extent))
+        _, grow = kernels.choose(kernel, rule, state)
+        seeds, world = sample_seeds(seed, len(state)), World(origin, extent)
+        return kernels.run(grow, rule, state, steps, seeds, start, world, keep_every=keep_every)
 
-    def kernel_for(self, state: Tensor, kernel: str = "auto") -> str:
+    def kernel_for(
+        self, state: Tensor, kernel: str = "auto", precision: Precision = "float32"
+    ) -> str:
         """Name the kernel that ``grow`` would take for ``state`` [B, C, H, W]."""
-        rule = self._rule(state, (state.shape[2], state.shape[3]), None, 1.0, 1.0, 0.0)
+        extent = (state.shape[2], state.shape[3])
+        rule = self._rule(state, extent, None, 1.0, 1.0, 0.0, precision)
         return kernels.choose(kernel, rule, state)[0]
 
     def perceive(self, state: Tensor, angle: float | Tensor = 0.0) -> Tensor:
@@ -329,6 +335,8 @@ def grow_together(
     seed: int | str | list[int] = 0,
     start: int = 0,
     kernel: str = "auto",
+    precision: Precision = "float32",
+    keep_every: int = 1,
 ) -> Tensor:
     """Take ``steps`` steps of every one of ``automata``, which differ in their weights only.
 
@@ -337,7 +345,10 @@ def grow_together(
     """
     first = automata[0]
     if len(automata) == 1:
-        return first.grow(state, steps, seed=seed, start=start, kernel=kernel)
+        return first.grow(
+            state, steps, seed=seed, start=start,
+            kernel=kernel, precision=precision, keep_every=keep_every,
+        )  # fmt: skip
     if any(each.shape != first.shape for each in automata):
         raise ValueError("automata that grow together differ in nothing but their weights")
     if len(state) % len(automata):
@@ -346,9 +357,11 @@ def grow_together(
         )
     extent = (state.shape[2], state.shape[3])
     first.grid.check_size(extent)
-    rule = _together(automata, first._rule(state, extent, None, 1.0, 1.0, 0.0), state)
-    _, run = kernels.choose(kernel, rule, state)
-    return run(rule, state, steps, sample_seeds(seed, len(state)), start, World((0, 0), extent))
+    rule = first._rule(state, extent, None, 1.0, 1.0, 0.0, precision)
+    rule = _together(automata, rule, state)
+    _, grow = kernels.choose(kernel, rule, state)
+    seeds, world = sample_seeds(seed, len(state)), World((0, 0), extent)
+    return kernels.run(grow, rule, state, steps, seeds, start, world, keep_every=keep_every)
 
 
 def _together(automata: Sequence[CellularAutomaton], rule: Rule, state: Tensor) -> Rule:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nca_texture.automaton import CellularAutomaton, Init, grow_together
+from nca_texture.automaton import CellularAutomaton, Init, Precision, grow_together
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.together import join
 from nca_texture.losses.total import TotalLoss
@@ -63,13 +63,21 @@ class TrainPlan:
     unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
     judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
     judge_steps: int = 1000  # of that roll-out
+    precision: Precision = "float32"  # of the rule's matrix products
+    keep_every: int = 1  # states kept for the gradient; those in between are computed again
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "pool_size", "width", "height", "reseed_every"):
+        for name in (
+            "iterations", "batch_size", "pool_size", "width", "height", "reseed_every", "keep_every"
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
-        for name, known in (("gradients", get_args(Gradients)), ("schedule", get_args(Schedule))):
+        for name, known in (
+            ("gradients", get_args(Gradients)),
+            ("schedule", get_args(Schedule)),
+            ("precision", get_args(Precision)),
+        ):
             if getattr(self, name) not in known:
                 value = getattr(self, name)
                 raise ValueError(f"training.{name} is {value!r}; choose from {', '.join(known)}")
@@ -428,10 +436,12 @@ def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
 def _grow(
     automata: list[CellularAutomaton], state: Tensor, steps: int, seeds: list[int], run: "_Run"
 ) -> Tensor:
-    if not run.plan.unit_state_gradients:
-        return grow_together(automata, state, steps, seed=seeds, kernel=run.kernel)
+    plan = run.plan
+    how: dict[str, Any] = {"seed": seeds, "kernel": run.kernel, "precision": plan.precision}
+    if not plan.unit_state_gradients:
+        return grow_together(automata, state, steps, keep_every=plan.keep_every, **how)
     for step in range(steps):
-        state = grow_together(automata, state, 1, seed=seeds, start=step, kernel=run.kernel)
+        state = grow_together(automata, state, 1, start=step, **how)
         state.register_hook(
             lambda gradient: nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
         )

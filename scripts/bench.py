@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.kernels import cpu
+from nca_texture.kernels.rule import Precision
 from nca_texture.presets import PRESETS
 from nca_texture.targets import Exemplar
 from nca_texture.training import train
@@ -176,10 +177,10 @@ def step_contenders(
     assert automaton.weight_out is not None
     nn.init.normal_(automaton.weight_out, std=0.01)
 
-    def ours(**choice: str) -> Callable[[], object]:
+    def ours(precision: Precision = "float32") -> Callable[[], object]:
         def call() -> None:
             with torch.set_grad_enabled(training):
-                end = automaton.grow(state, steps, **choice)
+                end = automaton.grow(state, steps, precision=precision)
                 if training:
                     end.square().mean().backward()
             forget_gradients(automaton)
@@ -195,11 +196,9 @@ def step_contenders(
 
     contenders: dict[str, Callable[[], object]] = {"notebook": theirs} if plain else {}
     contenders[f"{automaton.kernel_for(state)}, float32"] = ours()
-    try:
-        automaton.grow(state, 1, precision="bfloat16")
-        contenders[f"{automaton.kernel_for(state)}, bfloat16"] = ours(precision="bfloat16")
-    except ValueError:
-        pass  # no kernel multiplies in bfloat16 here
+    with contextlib.suppress(ValueError):  # no kernel multiplies in bfloat16 here
+        name = automaton.kernel_for(state, precision="bfloat16")
+        contenders[f"{name}, bfloat16"] = ours("bfloat16")
     if device == "cpu" and plain:
         for shifts in (False, True):
             if (make := jax_steps(channels, hidden, shifts)) is not None:
@@ -306,7 +305,8 @@ class _PlainFeatures(nn.Module):
         super().__init__()
         from torchvision.models import vgg16
 
-        self.layers = vgg16(weights=None).features[:26].requires_grad_(False)
+        layers = list(vgg16(weights=None).features.children())[:26]
+        self.layers = nn.Sequential(*layers).requires_grad_(False)
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False
@@ -443,7 +443,7 @@ def processor() -> str:
 
 def main() -> int:
     """Run the kernels' tests, then print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--append", action="store_true", help="also append to docs/benchmarks/")
     parser.add_argument("--no-tests", action="store_true", help="skip the kernels' tests")

@@ -42,7 +42,9 @@ def run(texture: str, kernel: str, precision: str, seed: int, iterations: int, d
         recipe.training, iterations=iterations, seed=seed, judge_every=0, precision=precision
     )
     recipe = replace(recipe, training=plan)
-    exemplar = read_target(f"sample:{texture}", recipe.target.crop, recipe.target.exemplar_size)
+    exemplar = read_target(
+        f"sample:{texture}", crop=recipe.target.crop, exemplar_size=recipe.target.exemplar_size
+    )
     automaton = recipe.build_automaton().to(device)
     loss = recipe.build_loss(exemplar).to(device)
     losses = [report.losses["total"] for report in train(automaton, loss, plan, kernel=kernel)]
@@ -94,7 +96,7 @@ def report(found: dict[str, dict], iterations: int) -> str:
 
 def main() -> None:
     """Run what is missing, then write curves and table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     choice = parser.parse_args()

@@ -302,6 +302,18 @@ def test_gradients_can_be_repeated_to_the_bit(place: Place) -> None:
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
+@pytest.mark.parametrize("kind", LAWS)
+@everywhere
+def test_states_that_were_not_kept_are_made_again(place: Place, kind: str) -> None:
+    automaton = awake(**LAWS[kind])
+    state = noise(2, automaton.channels, 4, 3)
+    want = grown(automaton, state, place, steps=5)
+    for keep_every in (2, 5, 9):
+        got = grown(automaton, state, place, steps=5, keep_every=keep_every)
+        assert torch.equal(got["state after"], want["state after"])
+        assert_same(got, want)
+
+
 @pytest.mark.parametrize("case", ["hex", "abs", "living", "learned", "all limits", "three filters"])
 @everywhere
 def test_nothing_is_read_that_was_not_written(
@@ -465,6 +477,8 @@ def test_without_a_gpu_triton_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         automaton.grow(state, kernel="reference", precision="float16")
     with pytest.raises(ValueError, match="precision is 'half'; choose from float32, bfloat16"):
         automaton.grow(state, precision="half")
+    with pytest.raises(ValueError, match="keep_every is 0; give 1 to keep every state, or more"):
+        automaton.grow(state, keep_every=0)
 
 
 def test_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,9 @@ Beyond = Annotated[
         show_default="the preset's or model's",
     ),
 ]
-Kernel = Annotated[str, typer.Option("--kernel", metavar="NAME", help="auto, triton or reference.")]
+Kernel = Annotated[
+    str, typer.Option("--kernel", metavar="NAME", help="auto, cpu, triton or reference.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show where an error came from.")]

@@ -142,6 +142,14 @@ def train(
     ] = False,
     device: common.Device = "auto",
     kernel: common.Kernel = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the rule's products: float32, bfloat16 or, on a GPU, float16.",
+            show_default="float32",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
@@ -173,6 +181,7 @@ def train(
             "--time": budget,
             "--from": parent,
             "--seed": seed,
+            "--precision": precision,
             "--config": config,
             "--output": output,
             "--set": settings or None,
@@ -200,6 +209,7 @@ def train(
             "target.crop": crop,
             "target.exemplar_size": exemplar_size,
             "training.iterations": iterations,
+            "training.precision": precision,
             "training.seed": None if seed is None else common.parse_seed(seed),
         }
         recipe = resolve(
@@ -229,7 +239,7 @@ def train(
         count = jobs[0].recipe.training.iterations
         common.talk(f"{budget} are {count} iterations here", quiet)
     plan = jobs[0].recipe.training
-    chosen = models[0].kernel_for(models[0].seed(1, plan.size), kernel)
+    chosen = models[0].kernel_for(models[0].seed(1, plan.size), kernel, plan.precision)
     place = jobs[0].path.parent if separate else jobs[0].path
     each = f"{len(jobs)} models of " if separate else ""
     common.talk(

@@ -6,7 +6,9 @@ Kernels know tensors and numbers (see rule.py), none of our classes. A new kerne
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nca_texture.kernels import cpu, reference, triton
 from nca_texture.kernels.rule import Rule, World
@@ -46,3 +48,31 @@ def choose(name: str, rule: Rule, state: Tensor) -> tuple[str, Grow]:
     if found := reasons(rule, state):
         raise ValueError(f"the {name} kernel cannot run here: " + "; ".join(found))
     return name, grow
+
+
+def run(
+    grow: Grow,
+    rule: Rule,
+    state: Tensor,
+    steps: int,
+    seeds: list[int],
+    start: int,
+    world: World,
+    *,
+    keep_every: int = 1,
+) -> Tensor:
+    """Take ``steps`` steps and keep, for the way back, only the state of every so many.
+
+    Steps in between are taken again on the way back: less memory for one more forward pass.
+    """
+    if keep_every < 1:
+        raise ValueError(f"keep_every is {keep_every}; give 1 to keep every state, or more")
+    if keep_every == 1 or not torch.is_grad_enabled():
+        return grow(rule, state, steps, seeds, start, world)
+    for done in range(0, steps, keep_every):
+        count = min(keep_every, steps - done)
+        state = checkpoint(
+            grow, rule, state, count, seeds, start + done, world,
+            use_reentrant=False, preserve_rng_state=False,
+        )  # fmt: skip
+    return state
