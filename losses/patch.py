@@ -12,6 +12,8 @@ from nca_texture.losses.base import Grown, Loss
 METHODS = ("sinkhorn", "sliced")
 BORDERS = ("wrap", "inside")
 
+_MOST_LEVELS = 5
+_SHARE = 3  # patches span at most the third part of what was grown
 _MOST_PATCHES = 16384  # of the exemplar, to find its principal directions
 
 
@@ -165,6 +167,11 @@ def sliced_distance(left: Tensor, right: Tensor, directions: Tensor) -> Tensor:
     return (ours - theirs).square().mean((1, 2))
 
 
+def _count_levels(images: Tensor, least: int, most: int) -> int:
+    """Count the levels, 1 to ``most``, on which ``images`` [..., H, W] have ``least`` pixels."""
+    return max(1, sum(min(images.shape[-2:]) >> k >= least for k in range(most)))
+
+
 @dataclass(frozen=True)
 class _Draw:
     """Patches of one level, in two halves."""
@@ -197,12 +204,12 @@ class PatchLoss(Loss):
         *,
         method: str = "sinkhorn",
         size: int = 5,
-        levels: int = 5,
+        levels: int | None = None,
         samples: int = 512,
         exemplar_samples: int = 512,
         unsharp: float = 2.0,
-        epsilon: float = 0.05,
-        iterations: int = 12,
+        epsilon: float = 0.01,
+        iterations: int = 20,
         debias: float = 1.0,
         variance: float = 0.9,
         projections: int = 64,
@@ -211,8 +218,10 @@ class PatchLoss(Loss):
         """Build the pyramid of ``target`` [N, 3 or 4, H, W] once.
 
         ``samples`` patches of what was grown meet ``exemplar_samples`` of the exemplar on each of
-        at most ``levels`` levels. ``border`` says what the grown image is: ``wrap`` for a torus,
-        ``inside`` for one whose patches must not cross its border.
+        at most ``levels`` levels; None takes those whose patches span at most a third of what was
+        grown: coarser ones ask a small grid for the layout of the whole exemplar, which a rule
+        cannot give, and drown out what it could learn. ``border`` says what the grown image is:
+        ``wrap`` for a torus, ``inside`` for one whose patches must not cross its border.
         """
         super().__init__()
         if method not in METHODS:
@@ -221,7 +230,7 @@ class PatchLoss(Loss):
             raise ValueError(f"no border is called {border!r}; choose from {', '.join(BORDERS)}")
         counts = {
             "size": size,
-            "levels": levels,
+            "levels": 1 if levels is None else levels,
             "samples": samples,
             "exemplar_samples": exemplar_samples,
             "iterations": iterations,
@@ -254,8 +263,9 @@ class PatchLoss(Loss):
         self.debias = debias
         self.wrap = border == "wrap"
         self.channels = target.shape[1]
-        fitting = [k for k in range(levels) if min(target.shape[-2:]) >> k >= size]
-        self.levels = len(fitting)
+        self.share = _SHARE if levels is None else 1
+        most = _MOST_LEVELS if levels is None else levels
+        self.levels = _count_levels(target, size, most)
         for level, images in enumerate(pyramid(target.float(), self.levels, wrap=False)):
             sharp = sharpen(images, unsharp, wrap=False)
             # The pictures of a set are so many more phases of one.
@@ -277,9 +287,9 @@ class PatchLoss(Loss):
                 f"what was grown is {image.shape[-1]}x{image.shape[-2]} pixels, smaller than one "
                 f"patch of {self.size}x{self.size}; grow on a larger grid"
             )
-        levels = [k for k in range(self.levels) if min(image.shape[-2:]) >> k >= self.size]
+        levels = _count_levels(image, self.size * self.share, self.levels)
         draws = []
-        for level, images in enumerate(pyramid(image, len(levels), wrap=self.wrap)):
+        for level, images in enumerate(pyramid(image, levels, wrap=self.wrap)):
             # A torus that was not halved evenly has a seam: its patches stay off it.
             whole = self.wrap and all(side % 2**level == 0 for side in image.shape[-2:])
             sharp = sharpen(images, self.unsharp, wrap=self.wrap)

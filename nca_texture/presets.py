@@ -28,17 +28,15 @@ _OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
 _DRAFT = Recipe(
     preset="draft",
     target=TargetPlan(crop="square"),  # the middle of a photograph is its subject
-    automaton=AutomatonPlan(hidden=64),
     losses=(_loss("patch"), _OVERFLOW),
-    training=TrainPlan(iterations=1200, width=64, height=64, warmup=20, judge_every=200),
+    training=TrainPlan(
+        iterations=1500, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
+    ),
 )
 _BALANCED = replace(
     _DRAFT,
     preset="balanced",
-    automaton=AutomatonPlan(hidden=96),
-    training=replace(
-        _DRAFT.training, iterations=1600, width=96, height=96, steps=(32, 64), pool_size=128
-    ),
+    training=replace(_DRAFT.training, iterations=2000, width=96, height=96, pool_size=128),
 )
 _BEST = replace(
     _BALANCED,

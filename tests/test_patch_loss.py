@@ -234,7 +234,7 @@ def test_pictures_of_a_set_are_pooled() -> None:
 
 
 def test_levels_stop_where_a_patch_no_longer_fits() -> None:
-    loss = PatchLoss(waves(21, 30, 2), samples=16, exemplar_samples=16)
+    loss = PatchLoss(waves(21, 30, 2), levels=5, samples=16, exemplar_samples=16)
     assert loss.levels == 3
     for size in ((5, 5), (13, 40), (80, 23)):
         image = torch.rand(1, 3, *size, generator=source()).requires_grad_()
@@ -243,6 +243,14 @@ def test_levels_stop_where_a_patch_no_longer_fits() -> None:
         assert image.grad is not None
         assert value.isfinite()
         assert image.grad.isfinite().all()
+
+
+def test_by_default_a_patch_spans_a_third_of_what_was_grown_at_most() -> None:
+    exemplar = torch.rand(1, 3, 128, 128, generator=source(1))
+    grown = torch.rand(1, 3, 64, 64, generator=source(2))
+    automatic = score(PatchLoss(exemplar), grown)
+    by_levels = [score(PatchLoss(exemplar, levels=count), grown) for count in (2, 3, 4)]
+    assert [torch.equal(automatic, each) for each in by_levels] == [False, True, False]
 
 
 def test_a_flat_image_has_a_finite_loss() -> None:
