@@ -21,7 +21,7 @@ ARROWS = {
     "presets": "recipe training losses kernels",
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
-    "render": "automaton grid",
+    "render": "automaton grid errors",
     "seams": "",
     "images": "files errors",
     "automaton": "kernels perception grid noise",
