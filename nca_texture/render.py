@@ -34,7 +34,9 @@ _PASS_STEPS = (1, 2, 4, 8, 16)
 _NARROWEST = 16  # pixels of a column block
 # In steps of a cell, measured on the cpu kernel: what a pass costs each cell, and what a call does.
 _PASS_COST, _CALL_COST = 0.7, 10_000
-_NEAR_BEST = 1.05  # of the ways to work that are nearly as fast, the one with the least memory
+_NEAR_BEST = 1.1  # of the ways to work that are nearly as fast, the one with the least memory
+_COMFORT = 256 << 20  # bytes that nobody minds
+_ENDLESS = 2**22  # rows
 _WORTH = 1.25  # the whole state is kept when sweeping would take so many times as long
 
 
@@ -100,17 +102,14 @@ def plan(
     automaton.grid.check_size(cells)
     estimate = _Estimate(automaton, pixels, cells, steps, kernel)
     whole = estimate.whole()
-    if columns is None:
-        swept = estimate.sweep(pixels[1], memory)
-        while swept.memory > (memory or math.inf) and swept.columns > _NARROWEST:
-            swept = estimate.sweep(-(-swept.columns // 2), memory)
-        fits = [job for job in (swept, whole) if job.memory <= (memory or math.inf)]
-        if len(fits) == 2 and (swept.work > _WORTH * whole.work or swept.memory >= whole.memory):
-            return whole
-        if fits:
-            return fits[0]
-    elif (swept := estimate.sweep(columns, memory)).memory <= (memory or math.inf):
-        return swept
+    swept = estimate.sweep(memory or math.inf, columns)
+    fits = [job for job in (swept, whole) if job.memory <= (memory or math.inf)]
+    if columns is not None:
+        fits = [job for job in fits if job is swept]
+    if len(fits) == 2 and (swept.work > _WORTH * whole.work or swept.memory >= whole.memory):
+        return whole
+    if fits:
+        return fits[0]
     least = min(whole.memory, swept.memory)
     raise InputError(
         f"{steps} steps of {pixels[1]}x{pixels[0]} pixels need {least / 2**20:.0f} MB of memory "
@@ -154,30 +153,35 @@ class _Estimate:
         job = Plan(self.pixels, self.cells, self.steps, memory, "whole", self.pixels[1], 0, 0, work)
         return replace(job, rows=rows, pass_steps=_STRIP_STEPS)
 
-    def sweep(self, columns: int, memory: int | None) -> Plan:
-        """Plan to sweep rows of ``columns`` pixels, as fast as the memory permits."""
+    def sweep(self, memory: float, columns: int | None = None) -> Plan:
+        """Plan to sweep rows, in blocks of ``columns`` pixels when these are given.
+
+        Chosen as if the picture were endless, so that its height changes nothing: of all that is
+        nearly as fast as can be, what needs the least memory, as far as that matters.
+        """
+        width = self.pixels[1]
+        across = [width] if columns is None else [columns]
+        while columns is None and across[-1] > _NARROWEST:
+            across.append(-(-across[-1] // 2))
         jobs = [
-            self._sweep(columns, rows, steps)
+            self._sweep(_ENDLESS, columns, rows, steps)
+            for columns in across
             for rows in _BAND_ROWS
             for steps in _PASS_STEPS
             if steps <= max(self.steps, 1)
         ]
-        fits = [job for job in jobs if job.memory <= (memory or math.inf)]
-        if not fits:
-            return min(jobs, key=lambda job: job.memory)
-        # As if the picture were endless, so that its height changes nothing.
-        best = min(map(self._pace, fits))
-        fits = [job for job in fits if self._pace(job) <= _NEAR_BEST * best]
-        return min(fits, key=lambda job: job.memory)
+        fits = [job for job in jobs if job.memory <= memory]
+        if fits:
+            best = min(job.work for job in fits)
+            fits = [job for job in fits if job.work <= _NEAR_BEST * best]
+            job = min(fits, key=lambda job: (max(job.memory, _COMFORT), job.work))
+        else:
+            job = min(jobs, key=lambda job: job.memory)
+        return self._sweep(self.cells[0], job.columns, job.rows, job.pass_steps)
 
-    def _pace(self, job: Plan) -> float:
-        """Count the steps of cells that go into one that is kept, in the middle of a sweep."""
-        steps, rows, width = job.pass_steps, job.rows, job.columns
-        waste = (1 + 2 * self.reach * steps / rows) * (1 + _PASS_COST / steps)
-        return waste + _CALL_COST / (rows * width * steps)
-
-    def _sweep(self, columns: int, rows: int, steps: int) -> Plan:
-        height, width = self.cells
+    def _sweep(self, height: int, columns: int, rows: int, steps: int) -> Plan:
+        """Plan to sweep so many ``rows`` of ``columns`` at a time, ``steps`` steps a pass."""
+        width = self.cells[1]
         left, right = self.grid.cells_under((0, columns), self.pixels[1], width, 1)
         held = done = widest = 0
         stages = list(reversed(_stages(self.steps, steps)))  # the last one, with the least margin

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training render seams images files automaton "
-    "losses targets noise errors",
+    "cli": "__init__ runs store presets recipe training render stills canvas seams images files "
+    "automaton losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
@@ -22,6 +22,8 @@ ARROWS = {
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
     "render": "automaton grid errors",
+    "stills": "images files errors",
+    "canvas": "files errors",
     "seams": "",
     "images": "files errors",
     "automaton": "kernels perception grid noise",
