@@ -34,8 +34,8 @@ _PASS_STEPS = (1, 2, 4, 8, 16)
 _NARROWEST = 16  # pixels of a column block
 # In steps of a cell, measured on the cpu kernel: what a pass costs each cell, and what a call does.
 _PASS_COST, _CALL_COST = 0.7, 10_000
-_NEAR_BEST = 1.1  # of the ways to work that are nearly as fast, the one with the least memory
-_COMFORT = 256 << 20  # bytes that nobody minds
+_NEAR_BEST = 1.2  # of the ways to work that are nearly as fast, the one with the least memory
+_COMFORT = 96 << 20  # bytes that nobody minds, and that caches like
 _ENDLESS = 2**22  # rows
 _WORTH = 1.25  # the whole state is kept when sweeping would take so many times as long
 

@@ -13,15 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training render stills canvas seams images files "
-    "automaton losses targets kernels noise errors",
+    "cli": "__init__ runs store presets recipe training film motion render stills canvas seams "
+    "images files automaton losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
     "presets": "recipe training losses kernels",
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
+    "film": "render images automaton noise",
     "render": "automaton grid errors",
+    "motion": "images files errors",
     "stills": "images files errors",
     "canvas": "files errors",
     "seams": "",

@@ -12,6 +12,7 @@ import typer
 
 from nca_texture import __version__
 from nca_texture.cli import common
+from nca_texture.cli.animate import animate
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
 from nca_texture.cli.info import info
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, check, info, samples):
+for command in (train, tile, animate, check, info, samples):
     app.command()(command)
 app.add_typer(weights, name="weights")
 app.command()(doctor)
