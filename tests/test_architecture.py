@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training film motion render stills canvas seams "
+    "cli": "__init__ runs store presets recipe training film wang motion render stills canvas seams "
     "images files automaton losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
@@ -21,6 +21,7 @@ ARROWS = {
     "presets": "recipe training losses kernels",
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
+    "wang": "automaton noise grid",
     "film": "render images automaton noise",
     "render": "automaton grid errors",
     "motion": "images files errors",

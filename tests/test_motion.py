@@ -330,7 +330,7 @@ def test_a_growing_model_is_filmed_from_its_seed(command: Any, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["loops"] is False
     with Image.open(tmp_path / "a.apng") as file:
-        assert file.n_frames == 4
+        assert getattr(file, "n_frames", 1) == 4
         first = np.asarray(file.convert("RGBA"))
     assert (first[..., 3] > 0).sum() == 1  # the seed
 

@@ -19,6 +19,7 @@ from nca_texture.cli.info import info
 from nca_texture.cli.samples import samples
 from nca_texture.cli.tile import tile
 from nca_texture.cli.train import train
+from nca_texture.cli.wang import wang
 from nca_texture.cli.weights import weights
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, animate, check, info, samples):
+for command in (train, tile, wang, animate, check, info, samples):
     app.command()(command)
 app.add_typer(weights, name="weights")
 app.command()(doctor)

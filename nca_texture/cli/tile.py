@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from dataclasses import dataclass
+from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +65,10 @@ def tile(
         ),
     ] = None,
     seed: common.Seed = None,
+    variations: Annotated[
+        int,
+        typer.Option(help="How many, each from a seed of its own: OUT_1, ... and OUT.json."),
+    ] = 1,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -87,15 +93,16 @@ def tile(
     from nca_texture import render, stills
     from nca_texture.canvas import Canvas, check_disk, columns_of, part_of
     from nca_texture.files import check_writable
+    from nca_texture.noise import sample_seeds
     from nca_texture.recipe import from_dict
-    from nca_texture.stills.base import DTYPES, half_rolled, repeated
+    from nca_texture.stills.base import DTYPES, Picture, half_rolled, repeated
     from nca_texture.store import file_sha256, load_model, model_file
 
     if steps is not None and steps < 0:
         raise ValueError(f"steps is {steps}; give 0 or more")
+    if not 1 <= variations <= 10_000:
+        raise ValueError(f"variations is {variations}; give 1 to 10000")
     repeats = None if proof is None else common.parse_size(proof)
-    views = [output.with_name(f"{output.stem}_{view}.png") for view in ("proof", "seam")]
-    views = views if repeats else []
     stills.format_of(output)
     automaton, recipe, origin = load_model(model)
     shape = {"edge": edge, "beyond": beyond, "layout": layout}
@@ -108,7 +115,9 @@ def tile(
     channels = 4 if automaton.living else 3
     known, kept, colours = stills.choose(output, pixels, channels, depth, space)
     budget = common.parse_memory(memory)
-    columns = columns_of(output)
+    number = common.parse_seed(seed)
+    prints = [Print(*each) for each in _named(output, sample_seeds(number, variations))]
+    columns = next(filter(None, (columns_of(each.path) for each in prints)), None)
     job = render.plan(
         automaton,
         pixels,
@@ -117,9 +126,8 @@ def tile(
         memory=budget or (common.free_memory() or 2**33) // 2,
         columns=columns if columns is not None and columns < pixels[1] else None,
     )
-    number = common.parse_seed(seed)
     said = {
-        "picture": {"pixels": pixels, "steps": steps, "seed": number, "depth": kept},
+        "picture": {"pixels": pixels, "steps": steps, "depth": kept},
         "model": file_sha256(model_file(model)),
         "grid": [shaped.layout, *automaton.grid.edges],
         "space": colours,
@@ -127,55 +135,79 @@ def tile(
         "device": automaton.weight_in.device.type,
         "made by": common.versions(),
     }
-    canvas = Canvas(output, pixels, channels, DTYPES[kept], said, columns=job.columns, force=force)
+    index = Index(output.with_suffix(".json"), prints, said) if variations > 1 else None
+    disk = Canvas(output, pixels, channels, DTYPES[kept], said, columns=job.columns).bytes
     if not dry_run:
-        for path in (output, *views):
-            check_writable(path, force=force)
-        check_disk(output, canvas.bytes if not part_of(output).exists() else 0)
-    needed = job.memory + (3 * canvas.bytes if known.whole else 0)
+        finished = [] if index is None else index.finished(force)
+        prints = [each for each in prints if each.path not in finished]
+        for each in prints:
+            mine = force or (index is not None and each.path.name == index.begun)
+            for path in (each.path, *(each.views if repeats else ())):
+                check_writable(path, force=mine)
+        check_disk(output, 0 if any(part_of(each.path).exists() for each in prints) else disk)
+    needed = job.memory + (3 * disk if known.whole else 0)
     common.check_memory(needed, f"a {known.name} file of {pixels[1]}x{pixels[0]} pixels")
     about = f"{pixels[1]}x{pixels[0]} pixels, {steps} steps"
     if shaped.layout == "hex":
         about += f", {job.cells[1]}x{job.cells[0]} hexagonal cells, rows {job.stretch:+.2%}"
     if dry_run or (job.cell_steps > _LONG and not quiet):
         took = render.seconds(automaton, job, kernel)
-        common.talk(f"{about}: {describe(job, took, canvas.bytes)}", quiet)
+        common.talk(f"{about}: {describe(job, took, disk)}", quiet)
         if dry_run and json:
-            common.answer(_facts(job, took, canvas.bytes))
+            common.answer(_facts(job, took, disk))
         if dry_run:
             return
-    words = {
-        "Software": "nca-texture",
-        "Source": origin.source,
-        "Model": f"sha256 {said['model']}",
-        "nca-texture": f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed {number} "
-        f"--edge {shaped.edge} --layout {shaped.layout}",
-    }
-    with canvas, common.terminated_as_interrupted():
-        try:
-            _paint(automaton, job, canvas, number, kernel, about, quiet)
-            picture = _picture(canvas, kept, colours, words)
-            stills.write(output, picture, force=force)
-            if repeats:
-                stills.write(views[0], repeated(picture, repeats), force=force)
-                stills.write(views[1], half_rolled(picture), force=force)
-            report = check_picture(picture, automaton.grid.wraps)
-        except KeyboardInterrupt as stop:
-            if canvas.share == 0:
-                canvas.remove()
+    reports = []
+    for each in prints:
+        mine = force or (index is not None and each.path.name == index.begun)
+        if index is not None:
+            index.begin(each)
+        words = {
+            "Software": "nca-texture",
+            "Source": origin.source,
+            "Model": f"sha256 {said['model']}",
+            "nca-texture": f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed "
+            f"{each.seed} --edge {shaped.edge} --layout {shaped.layout}",
+        }
+        canvas = Canvas(
+            each.path,
+            pixels,
+            channels,
+            DTYPES[kept],
+            said | {"seed": each.seed},
+            columns=job.columns,
+            force=force,
+        )
+        with canvas, common.terminated_as_interrupted():
+            try:
+                _paint(automaton, job, canvas, each.seed, kernel, about, quiet)
+                picture = Picture(pixels, channels, kept, canvas.read, colours, words)
+                stills.write(each.path, picture, force=mine)
+                if repeats:
+                    stills.write(each.views[0], repeated(picture, repeats), force=mine)
+                    stills.write(each.views[1], half_rolled(picture), force=mine)
+                reports.append(check_picture(picture, automaton.grid.wraps))
+            except KeyboardInterrupt as stop:
+                if canvas.share == 0 and len(prints) == 1:
+                    canvas.remove()
+                    raise
+                again = shlex.join(["nca-texture", *sys.argv[1:]])
+                common.talk(f"stopped at {canvas.share:.0%} and saved; go on with: {again}")
+                raise typer.Exit(common.code_of(stop)) from None
+            except BaseException:
+                if not canvas.is_worth_keeping():
+                    canvas.remove()
                 raise
-            again = shlex.join(["nca-texture", *sys.argv[1:]])
-            common.talk(f"stopped at {canvas.share:.0%} and saved; go on with: {again}")
-            raise typer.Exit(common.code_of(stop)) from None
-        except BaseException:
-            if not canvas.is_worth_keeping():
-                canvas.remove()
-            raise
-        canvas.remove()
+            canvas.remove()
+        if index is not None:
+            index.finish(each)
+    written = [path for each in prints for path in (each.path, *(each.views if repeats else ()))]
+    written += [] if index is None else [index.path]
     if json:
+        seams = [None if report is None else report.to_dict() for report in reports]
         common.answer(
             {
-                "files": [str(path) for path in (output, *views)],
+                "files": [str(path) for path in written],
                 "width": pixels[1],
                 "height": pixels[0],
                 "depth": int(kept) if kept.isdigit() else kept,
@@ -184,14 +216,92 @@ def tile(
                 "seed": number,
                 "edge": shaped.edge,
                 "layout": shaped.layout,
-                "seams": None if report is None else report.to_dict(),
+                "seams": seams[0] if variations == 1 else seams,
             }
         )
-    if report is not None:
-        for axis in report.axes:
-            common.talk(axis.reason, quiet)
-    wrote = " and ".join(map(str, (output, *views)))
-    common.talk(f"wrote {wrote}; next: nca-texture check {output}", quiet)
+    for each, report in zip(prints, reports, strict=True):
+        for axis in () if report is None else report.axes:
+            name = "" if variations == 1 else f"{each.path.name}: "
+            common.talk(f"{name}{axis.reason}", quiet)
+    wrote = " and ".join(map(str, written))
+    if index is not None:
+        wrote = f"{len(prints)} pictures and {index.path}"
+    first = prints[0].path if prints else output
+    common.talk(f"wrote {wrote}; next: nca-texture check {first}", quiet)
+
+
+@dataclass(frozen=True)
+class Print:
+    """One picture that is made, and the seed that it is made from."""
+
+    path: Path
+    seed: int
+
+    @property
+    def views(self) -> list[Path]:
+        """Name what shows that it tiles."""
+        return [self.path.with_name(f"{self.path.stem}_{view}.png") for view in ("proof", "seam")]
+
+
+class Index:
+    """The file that lists variations; while it is not complete, the same command goes on."""
+
+    def __init__(self, path: Path, prints: list[Print], job: dict[str, Any]) -> None:
+        self.path, self.prints = path, prints
+        self.job = dumps(job, sort_keys=True)
+        self.done: list[Path] = []
+        self.begun = ""  # the name of a picture that such a call may have written, too
+
+    def finished(self, force: bool) -> list[Path]:
+        """Return what an interrupted call of the same command has written."""
+        from nca_texture.files import check_writable
+
+        try:
+            before = loads(self.path.read_text(encoding="utf-8"))
+            same = not before["complete"] and before["job"] == self.job
+            names = {each["file"] for each in before["pictures"]} if same else set()
+            self.begun = before["making"] if same else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            same, names = False, set()
+        if not same:
+            check_writable(self.path, force=force)
+        self.done = [
+            each.path for each in self.prints if each.path.name in names and each.path.exists()
+        ]
+        return self.done
+
+    def begin(self, made: Print) -> None:
+        """Say which picture comes next."""
+        self._write(made.path.name)
+
+    def finish(self, made: Print) -> None:
+        """List one more."""
+        self.done.append(made.path)
+        self._write("")
+
+    def _write(self, making: str) -> None:
+        from nca_texture.files import atomic_write
+
+        pictures = [
+            {"file": each.path.name, "seed": each.seed}
+            for each in self.prints
+            if each.path in self.done
+        ]
+        complete = len(pictures) == len(self.prints)
+        about = {"complete": complete, "pictures": pictures, "making": making, "job": self.job}
+        with atomic_write(self.path, force=True) as file:
+            file.write(dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _named(output: Path, seeds: list[int]) -> list[tuple[Path, int]]:
+    """Name the pictures of ``seeds``: one has the name that was given, several have numbers."""
+    if len(seeds) == 1:
+        return [(output, seeds[0])]
+    digits = len(str(len(seeds)))
+    return [
+        (output.with_name(f"{output.stem}_{number:0{digits}}{output.suffix}"), seed)
+        for number, seed in enumerate(seeds, start=1)
+    ]
 
 
 def _paint(
@@ -215,12 +325,6 @@ def _paint(
     with progress_bar(f"growing {about}", 1, quiet) as advance:
         for block in paint(automaton, job, seed=seed, kernel=kernel, start=start, progress=advance):
             canvas.put(block.top, block.left, convert(block.pixels, depth, space))
-
-
-def _picture(canvas: "Canvas", depth: Any, space: Any, words: dict[str, str]) -> "Picture":
-    from nca_texture.stills.base import Picture
-
-    return Picture(canvas.size, canvas.channels, depth, canvas.read, space, words)
 
 
 def check_picture(picture: "Picture", axes: str) -> Any:

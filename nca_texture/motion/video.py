@@ -1,5 +1,6 @@
 """What videos share: PyAV, which brings FFmpeg's libraries along."""
 
+import importlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,8 @@ def save(
 
 def _av() -> Any:
     try:
-        import av
+        return importlib.import_module("av")
     except ImportError as reason:
         raise MissingError(
             'videos need a package that is not here: pip install "nca-texture[video]"'
         ) from reason
-    return av
