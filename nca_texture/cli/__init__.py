@@ -16,6 +16,7 @@ from nca_texture.cli.animate import animate
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
 from nca_texture.cli.info import info
+from nca_texture.cli.maps import maps
 from nca_texture.cli.samples import samples
 from nca_texture.cli.tile import tile
 from nca_texture.cli.train import train
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, wang, animate, check, info, samples):
+for command in (train, tile, wang, animate, maps, check, info, samples):
     app.command()(command)
 app.add_typer(weights, name="weights")
 app.command()(doctor)
