@@ -73,7 +73,9 @@ def normal_map(height: Floats, wraps: str, look: Look) -> Floats:
 
 def occlusion_map(height: Floats, wraps: str, look: Look) -> Floats:
     """Darken what lies lower than its surroundings: [H, W], 1 is open."""
-    deep = sum(np.maximum(_blur(height, size, wraps) - height, 0) for size in _SKY)
+    deep = np.zeros_like(height)
+    for size in _SKY:
+        deep += np.maximum(_blur(height, size, wraps) - height, 0)
     return (1 - look.occlusion * deep / len(_SKY)).clip(0, 1).astype(np.float32)
 
 
@@ -90,7 +92,7 @@ def _blur(image: Floats, size: float, wraps: str) -> Floats:
     """Blur ``image`` [H, W] by a deviation of ``size`` pixels, round the axes that wrap."""
     if size == 0:
         return image
-    return ndimage.gaussian_filter(image, size, mode=_modes(wraps))
+    return np.asarray(ndimage.gaussian_filter(image, size, mode=_modes(wraps)), np.float32)
 
 
 def _modes(wraps: str) -> Any:  # scipy's stubs know one mode for all axes only

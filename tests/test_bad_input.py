@@ -417,6 +417,15 @@ def test_a_disk_that_is_really_full(command: Any, place: Path, mounted: Path) ->
     assert "the disk is full" in sentence_of(done)
 
 
+@pytest.mark.parametrize("side", [76, 90, 512], ids=["file", "canvas", "at all"])
+def test_a_disk_that_a_picture_fills(side: int, command: Any, place: Path, mounted: Path) -> None:
+    # 76 x 76: room for the canvas, not for the file beside it; 90 x 90: not even for the canvas
+    done = command(["tile", "run", "-o", str(mounted / "a.png"), "--size", str(side), "-q"], place)
+    assert done.returncode == 1
+    assert "disk" in sentence_of(done)
+    assert list(mounted.iterdir()) == []
+
+
 def test_a_disk_that_is_read_only(command: Any, place: Path, mounted: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
     for args in (
