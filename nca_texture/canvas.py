@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nca_texture.errors import InputError
-from nca_texture.files import check_folder, try_lock, unwritable
+from nca_texture.files import atomic_write, check_folder, try_lock, unwritable
 
 FORMAT = "nca-texture-canvas/1"
 _HEADER = 4096  # bytes
@@ -63,6 +63,7 @@ class Canvas:
         self.columns = columns
         self.force = force
         self.block, self.row = 0, 0  # what comes next
+        self.kept = False  # whether a state of cells was saved
         self._began = time.monotonic()
         self._synced = self._began
 
@@ -171,12 +172,37 @@ class Canvas:
 
     def is_worth_keeping(self, seconds: float = 10.0) -> bool:
         """Say whether more than so many ``seconds`` of work are in it."""
-        return self.share > 0 and time.monotonic() - self._began > seconds
+        return (self.share > 0 or self.kept) and time.monotonic() - self._began > seconds
 
     def remove(self) -> None:
         """Remove the canvas; the picture is complete, or nobody wants it."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+        self.state_path.unlink(missing_ok=True)
+
+    @property
+    def state_path(self) -> Path:
+        """Name the file of the cells that the pixels will be made from."""
+        return self.path.with_name(f"{self.path.name}.state")
+
+    def save_state(self, steps: int, cells: NDArray[np.float32]) -> None:
+        """Write ``cells`` of any shape, so many ``steps`` old, in place of those before."""
+        about = {"job": self.job, "steps": steps, "shape": list(cells.shape)}
+        with atomic_write(self.state_path, force=True) as file:
+            file.write(json.dumps(about).encode().ljust(_HEADER - 1) + b"\n")
+            file.write(np.ascontiguousarray(cells).data)
+
+    def load_state(self) -> tuple[int, NDArray[np.float32]] | None:
+        """Read the cells and their steps; None when there are none of this job."""
+        try:
+            with self.state_path.open("rb") as file:
+                about = json.loads(file.read(_HEADER))
+                if about["job"] != self.job:
+                    return None
+                cells = np.fromfile(file, np.float32, math.prod(about["shape"]))
+            return int(about["steps"]), cells.reshape(about["shape"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _write(self, at: int, pixels: NDArray[Any]) -> None:
         self._file.seek(_HEADER + at)

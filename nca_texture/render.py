@@ -229,11 +229,15 @@ def paint(
     seed: int | str = 0,
     kernel: str = "auto",
     start: tuple[int, int] = (0, 0),
+    saved: tuple[int, Tensor] | None = None,
+    save: Callable[[int, Tensor], None] = lambda steps, state: None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[Block]:
     """Grow ``job`` and yield its picture: blocks of columns, each from top to bottom.
 
-    ``start`` (block of columns, row of pixels) goes on where another call has stopped.
+    ``start`` (block of columns, row of pixels) goes on where another call has stopped; where all
+    cells are kept, ``save`` is given them after every pass, with the steps that they have taken,
+    and ``saved`` goes on from there.
     ``progress`` is told which share is done. Raises ``ValueError`` when the rule runs away.
     """
     first, row = start
@@ -248,8 +252,11 @@ def paint(
         if top >= job.pixels[0]:
             continue
         screen = _Screen(automaton, job, columns, top)
-        grow = _all_rows if job.way == "whole" else _swept_rows
-        for band in grow(automaton, job, columns, top, seed, kernel, tell):
+        if job.way == "whole":
+            bands = _all_rows(automaton, job, top, seed, kernel, saved, save, tell)
+        else:
+            bands = _swept_rows(automaton, job, columns, top, seed, kernel, tell)
+        for band in bands:
             block = screen.show(band)
             if block is not None:
                 yield block
@@ -471,18 +478,23 @@ def _swept_rows(
 def _all_rows(
     automaton: CellularAutomaton,
     job: Plan,
-    columns: tuple[int, int],
     row: int,
     seed: int | str,
     kernel: str,
+    saved: tuple[int, Tensor] | None,
+    save: Callable[[int, Tensor], None],
     progress: Callable[[float], None],
 ) -> Iterator[_Band]:
     """Grow all cells, a few steps a pass, and give those under the pixels from ``row`` on."""
     height, width = job.cells
     with torch.inference_mode():
-        state = automaton.seed(1, job.cells, seed=seed)
+        done, state = saved or (0, automaton.seed(1, job.cells, seed=seed))
+        state = state.to(automaton.weight_in.device)
         for steps, start in _stages(job.steps, job.pass_steps):
+            if start < done:
+                continue
             state = _pass(automaton, job, state, steps, start, seed, kernel)
+            save(start + steps, state)
             progress((start + steps) / job.steps)
     pixels = automaton.grid.cells_under((row, job.pixels[0]), job.pixels[0], height, 0)
     rows = max(1, _STRIP_CELLS // width)

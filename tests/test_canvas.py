@@ -16,6 +16,7 @@ from PIL import Image
 
 from nca_texture.canvas import Canvas, columns_of, part_of
 from nca_texture.errors import InputError
+from nca_texture.kernels.rule import Limits
 from nca_texture.recipe import AutomatonPlan, Recipe
 from nca_texture.store import save
 
@@ -109,7 +110,8 @@ def test_a_full_disk_is_told_before_the_work(
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a model that does something."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    recipe = Recipe(automaton=AutomatonPlan(channels=6, hidden=16))
+    limits = Limits(state=1.0)  # long growth stays finite
+    recipe = Recipe(automaton=AutomatonPlan(channels=6, hidden=16, limits=limits))
     automaton = recipe.build_automaton()
     source = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -144,6 +146,44 @@ def wait_for_rows(path: Path) -> None:
                     return
         time.sleep(0.01)
     pytest.fail(f"{path} never came")
+
+
+def test_a_picture_kept_whole_goes_on_from_its_state(
+    command: Any, model: Path, tmp_path: Path
+) -> None:
+    args = ["tile", str(model), "--size", "96x64", "--steps", "8000", "-o"]
+    going = command.start([*args, "long.png"], tmp_path)
+    until = time.monotonic() + 60
+    while not (tmp_path / "long.png.part").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    going.signal(signal.SIGINT)
+    done = going.wait()
+    assert done.returncode == 130, done.stderr
+    assert "stopped and saved; go on with: nca-texture tile" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"long.png.part", "long.png.part.state"}
+    about = json.loads((tmp_path / "long.png.part.state").read_bytes()[:4096])
+    assert 0 < about["steps"] < 8000
+    again = command([*args, "long.png"], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"going on with long.png.part at step {about['steps']}" in again.stderr
+    assert command([*args, "whole.png", "-q"], tmp_path).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"long.png", "whole.png"}
+    assert (tmp_path / "long.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+
+
+def test_a_state_of_another_job_is_not_gone_on_with(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).random((1, 4, 7, 9), np.float32)
+    with canvas(tmp_path / "a.png") as found:
+        assert found.load_state() is None
+        found.save_state(8, cells)
+        steps, read = found.load_state() or (0, None)
+        assert steps == 8
+        assert_array_equal(read, cells)
+    with canvas(tmp_path / "a.png", job={"seed": 2}, force=True) as other:
+        assert other.load_state() is None
+        other.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from json import dumps, loads
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,11 +13,14 @@ import typer
 from nca_texture.cli import common
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nca_texture.automaton import CellularAutomaton
     from nca_texture.canvas import Canvas
     from nca_texture.render import Plan
     from nca_texture.stills.base import Picture
 
+_SAVE_EVERY = 120.0  # seconds between two states on disk, of a picture kept whole
 _LONG = 2**26  # steps of cells, from which it is worth to say how long it takes
 
 
@@ -92,6 +96,7 @@ def tile(
     """
     from nca_texture import render, stills
     from nca_texture.canvas import Canvas, check_disk, columns_of, part_of
+    from nca_texture.errors import InputError
     from nca_texture.files import check_writable
     from nca_texture.noise import sample_seeds
     from nca_texture.recipe import from_dict
@@ -188,14 +193,16 @@ def tile(
                     stills.write(each.views[1], half_rolled(picture), force=mine)
                 reports.append(check_picture(picture, automaton.grid.wraps))
             except KeyboardInterrupt as stop:
-                if canvas.share == 0 and len(prints) == 1:
+                if canvas.share == 0 and not canvas.kept and len(prints) == 1:
                     canvas.remove()
                     raise
                 again = shlex.join(["nca-texture", *sys.argv[1:]])
-                common.talk(f"stopped at {canvas.share:.0%} and saved; go on with: {again}")
+                at = f"at {canvas.share:.0%} " if canvas.share else ""
+                common.talk(f"stopped {at}and saved; go on with: {again}")
                 raise typer.Exit(common.code_of(stop)) from None
-            except BaseException:
-                if not canvas.is_worth_keeping():
+            except BaseException as error:
+                mistaken = isinstance(error, ValueError) and not isinstance(error, InputError)
+                if mistaken or not canvas.is_worth_keeping():
                     canvas.remove()
                 raise
             canvas.remove()
@@ -314,17 +321,58 @@ def _paint(
     quiet: bool,
 ) -> None:
     """Grow what is missing of the picture into its canvas."""
+    from torch import from_numpy
+
     from nca_texture.cli.console import progress_bar
     from nca_texture.render import paint
     from nca_texture.stills.base import convert
 
+    keeper = _Keeper(canvas)
+    saved = canvas.load_state() if job.way == "whole" and not canvas.share else None
     if canvas.share:
         common.talk(f"going on with {canvas.path} at {canvas.share:.0%}", quiet)
+    elif saved is not None:
+        common.talk(f"going on with {canvas.path} at step {saved[0]}", quiet)
     depth, space = canvas.job["picture"]["depth"], canvas.job["space"]
-    start = (canvas.block, canvas.row)
-    with progress_bar(f"growing {about}", 1, quiet) as advance:
-        for block in paint(automaton, job, seed=seed, kernel=kernel, start=start, progress=advance):
-            canvas.put(block.top, block.left, convert(block.pixels, depth, space))
+    try:
+        with progress_bar(f"growing {about}", 1, quiet) as advance:
+            for block in paint(
+                automaton,
+                job,
+                seed=seed,
+                kernel=kernel,
+                start=(canvas.block, canvas.row),
+                saved=None if saved is None else (saved[0], from_numpy(saved[1])),
+                save=keeper.save,
+                progress=advance,
+            ):
+                canvas.put(block.top, block.left, convert(block.pixels, depth, space))
+    except KeyboardInterrupt:
+        keeper.write()
+        raise
+
+
+class _Keeper:
+    """Keeps the newest state of a picture whose cells are all in memory, now and then on disk."""
+
+    def __init__(self, canvas: "Canvas") -> None:
+        self.canvas = canvas
+        self.newest: tuple[int, Tensor] | None = None
+        self.written = monotonic()
+
+    def save(self, steps: int, state: "Tensor") -> None:
+        """Take the state after ``steps`` steps."""
+        self.newest = (steps, state)
+        if monotonic() - self.written > _SAVE_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write the newest state, if there is one."""
+        if self.newest is not None:
+            steps, state = self.newest
+            self.canvas.save_state(steps, state.float().cpu().numpy())
+            self.canvas.kept = True
+        self.written = monotonic()
 
 
 def check_picture(picture: "Picture", axes: str) -> Any:
