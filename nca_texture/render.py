@@ -27,14 +27,17 @@ from nca_texture.grid import HEX_ROW, View
 
 Way = Literal["whole", "rows", "columns"]
 
-_STRIP_CELLS = 2**19  # cells of a strip of the whole state, and of what is shown at a time
+_STRIP_CELLS = 2**17  # cells of a strip of the whole state, and of what is shown at a time
 _STRIP_STEPS = 8  # steps of a strip between two passes; its halo is reach times as wide
 _BAND_ROWS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # to choose from, and so below
 _PASS_STEPS = (1, 2, 4, 8, 16)
 _NARROWEST = 16  # pixels of a column block
 # In steps of a cell, measured on the cpu kernel: what a pass costs each cell, and what a call does.
-_PASS_COST, _CALL_COST = 0.7, 10_000
+# Blocks beyond some size come from the system afresh each time, page by page.
+_PASS_COST, _LARGE_PASS_COST, _CALL_COST = 0.35, 1.2, 10_000
+_LARGE = 32 << 20  # bytes of a block's two states
 _NEAR_BEST = 1.2  # of the ways to work that are nearly as fast, the one with the least memory
+_SPARE = 1.15  # what the allocator takes on top
 _COMFORT = 96 << 20  # bytes that nobody minds, and that caches like
 _ENDLESS = 2**22  # rows
 _WORTH = 1.25  # the whole state is kept when sweeping would take so many times as long
@@ -139,6 +142,11 @@ class _Estimate:
         else:
             self.busy = 4 * (4 * channels + 4 * (-(-channels // 16) * 16))
         self.shown = 32 * (4 if automaton.living else 3)
+        self.states = 8 * (-(-channels // 16) * 16)  # of a cell in two states
+
+    def _pass_cost(self, cells: int) -> float:
+        """Say what a pass over a block of so many ``cells`` costs each of them."""
+        return _PASS_COST if cells * self.states <= _LARGE else _LARGE_PASS_COST
 
     def whole(self) -> Plan:
         """Plan to keep all cells."""
@@ -147,9 +155,10 @@ class _Estimate:
         rows = _strip_rows(width, halo)
         strip = min(height, rows + 2 * halo) * width
         memory = 2 * self.held * height * width + strip * (self.busy + self.shown)
+        memory = int(_SPARE * memory)
         passes = max(1, -(-self.steps // _STRIP_STEPS))
         work = (1 + 2 * halo / rows) if height > rows + 2 * halo else 1.0
-        work *= 1 + _PASS_COST * passes / max(self.steps, 1)
+        work *= 1 + self._pass_cost(strip) * passes / max(self.steps, 1)
         job = Plan(self.pixels, self.cells, self.steps, memory, "whole", self.pixels[1], 0, 0, work)
         return replace(job, rows=rows, pass_steps=_STRIP_STEPS)
 
@@ -193,10 +202,13 @@ class _Estimate:
             tall = height + 2 * (margin - halo)
             calls = -(-tall // rows)
             held += 2 * halo * across
-            done += (tall + 2 * halo * calls) * across * (taken + _PASS_COST) + calls * _CALL_COST
-            widest = max(widest, across * (min(rows, tall) + 2 * halo))
+            block = across * (min(rows, tall) + 2 * halo)
+            passed = taken + self._pass_cost(block)
+            done += (tall + 2 * halo * calls) * across * passed + calls * _CALL_COST
+            widest = max(widest, block)
         widest = widest or min(rows, height) * min(right - left, width)
         memory = held * self.held + widest * self.busy + rows * columns * self.shown
+        memory = int(_SPARE * memory)
         blocks = -(-self.pixels[1] // columns)
         work = max(1.0, done * blocks / (height * width * max(self.steps, 1)))
         way: Way = "rows" if blocks == 1 else "columns"
@@ -323,6 +335,7 @@ class _Stage:
         self.halo = automaton.reach * steps
         self.open = [edge != "torus" for edge in automaton.grid.edges]
         self.held: _Band | None = None
+        self.store: Tensor | None = None
         self.next = 0  # row that comes out next
 
     def put(self, band: _Band) -> None:
@@ -364,9 +377,25 @@ class _Stage:
         columns = slice(inner_left - left, inner_right - left)
         out = _Band(self.next, inner_left, grown[:, :, rows, columns])
         keep = max(last - self.halo, top)
-        self.held = _Band(keep, left, state[:, :, keep - top :].clone())
+        self.held = _Band(keep, left, self._stored(state[:, :, keep - top :]))
         self.next = last
         return out
+
+    def _stored(self, rest: Tensor) -> Tensor:
+        """Copy ``rest`` to where the rows before it were.
+
+        Small blocks that come and go between large ones would leave the heap full of holes.
+        """
+        old = self.store
+        if old is None or old.shape != rest.shape or _share_memory(old, rest):
+            self.store = rest.clone()
+        else:
+            self.store = old.copy_(rest)
+        return self.store
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 class _Screen:

@@ -1,7 +1,8 @@
 """Measure the peak memory and the speed of rendering, against the plain kernel.
 
 Every picture is made in a process of its own; memory is what it takes beyond what importing and a
-first small picture took. Run with: python scripts/measure_rendering.py [HEIGHT ...]
+first small picture took. Seconds are those of the CPU, so that other work counts less. Run with:
+python scripts/measure_rendering.py [HEIGHT ...]
 """
 
 import argparse
@@ -36,7 +37,7 @@ def memory(name: str) -> int:
 
 
 def swept(height: int, budget: int | None) -> None:
-    """Render a picture and throw it away; print memory planned and taken, seconds, and work."""
+    """Render a picture; print the memory planned and taken, CPU seconds, and the way."""
     from nca_texture.render import paint, plan
 
     made = automaton()
@@ -44,24 +45,24 @@ def swept(height: int, budget: int | None) -> None:
         pass
     job = plan(made, (height, WIDTH), STEPS, memory=budget)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before, began = memory("VmRSS"), time.perf_counter()
+    before, began = memory("VmRSS"), time.process_time()
     for _ in paint(made, job):
         pass
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     print(job.memory, memory("VmHWM") - before, took, job.way)
 
 
 def plain(height: int) -> None:
-    """Grow a state of as many columns the plain way; print seconds for a picture of ``height``."""
+    """Grow as many columns the plain way; print CPU seconds for a picture of ``height``."""
     import torch
 
     rows, steps = 256, 16
     made = automaton()
     with torch.inference_mode():
         state = made.grow(made.seed(1, (rows, WIDTH)), 4)
-        began = time.perf_counter()
+        began = time.process_time()
         made.grow(state, steps)
-        print((time.perf_counter() - began) * height / rows * STEPS / steps)
+        print((time.process_time() - began) * height / rows * STEPS / steps)
 
 
 def main() -> None:
@@ -74,7 +75,9 @@ def main() -> None:
     if asked.one:
         swept(asked.heights[0], asked.memory) if asked.one == "swept" else plain(asked.heights[0])
         return
-    print(f"{WIDTH} wide, {STEPS} steps: height, MB planned, MB taken, seconds, times the kernel")
+    print(
+        f"{WIDTH} wide, {STEPS} steps: height, MB planned, MB taken, CPU seconds, times the kernel"
+    )
     for height in asked.heights:
         numbers = []
         for kind in ("swept", "plain"):

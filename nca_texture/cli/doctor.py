@@ -20,12 +20,14 @@ _CORE = (
     "numpy",
     "PIL",
     "skimage",
+    "scipy",
     "typer",
     "rich",
     "safetensors",
+    "tifffile",
 )
 _DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
-_EXTRAS = {"tensorboard": "tensorboard"}
+_EXTRAS = {"tensorboard": "tensorboard", "video": "av"}
 
 
 @common.sentences
