@@ -160,6 +160,9 @@ def test_interrupted_variations_go_on(command: Any, model: Path, tmp_path: Path)
     before = json.loads((tmp_path / "many.json").read_text())
     assert not before["complete"]
     made = {each["file"]: (tmp_path / each["file"]).stat() for each in before["pictures"]}
+    other = command([*args, "--seed", "9"], tmp_path)
+    assert other.returncode == 1
+    assert "many.json exists" in other.stderr
     again = command(args, tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "many.json").read_text())["complete"]

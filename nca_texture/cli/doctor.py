@@ -64,7 +64,7 @@ def _package(module: str) -> dict[str, Any]:
 def _extra(name: str, module: str) -> dict[str, Any]:
     if importlib.util.find_spec(module) is None:
         return _row(name, False, f'not installed; pip install "nca-texture[{name}]"', needed=False)
-    return _row(name, True, metadata.version(name), needed=False)
+    return _row(name, True, metadata.version(module), needed=False)
 
 
 def _devices() -> list[dict[str, Any]]:

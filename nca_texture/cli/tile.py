@@ -140,7 +140,8 @@ def tile(
         "device": automaton.weight_in.device.type,
         "made by": common.versions(),
     }
-    index = Index(output.with_suffix(".json"), prints, said) if variations > 1 else None
+    series = said | {"seed": number, "variations": variations, "proof": proof}
+    index = Index(output.with_suffix(".json"), prints, series) if variations > 1 else None
     disk = Canvas(output, pixels, channels, DTYPES[kept], said, columns=job.columns).bytes
     if not dry_run:
         finished = [] if index is None else index.finished(force)
