@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nca_texture import kernels
-from nca_texture.grid import Grid
+from nca_texture.grid import Grid, View
 from nca_texture.kernels.rule import Limits, Precision, Rule, World
 from nca_texture.noise import SEED_STATE, sample_seeds, uniform
 from nca_texture.perception import Bank, Perception
@@ -251,16 +251,23 @@ class CellularAutomaton(nn.Module):
         return kernels.reference.perceive(cells, rule, rows, mix).permute(0, 3, 1, 2)
 
     def to_image(
-        self, state: Tensor, *, clip: bool = True, size: tuple[int, int] | None = None
+        self,
+        state: Tensor,
+        *,
+        clip: bool = True,
+        size: tuple[int, int] | None = None,
+        view: View | None = None,
     ) -> Tensor:
         """Show ``state`` [B, C, H, W] as a picture [B, 3 or 4, h, w] in [0, 1].
 
         With a living mask there is a fourth channel, alpha, and colours are premultiplied. ``clip``
         False leaves values outside [0, 1] alone, for losses. Hexagons are resampled to square
-        pixels; ``size`` (height, width) asks for another number of them.
+        pixels; ``size`` (height, width) asks for another number of them. A block of a larger
+        world shows the pixels of ``view``.
         """
-        count = 4 if self.living else 3
-        picture = self.grid.to_picture(state[:, :count], size) * self.rgb_scale + self.rgb_offset
+        shown = state[:, : 4 if self.living else 3]
+        shown = self.grid.to_picture(shown, size) if view is None else self.grid.view(shown, view)
+        picture = shown * self.rgb_scale + self.rgb_offset
         return picture.clamp(0, 1) if clip else picture
 
     def with_grid(self, grid: Grid) -> "CellularAutomaton":

@@ -41,7 +41,7 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> None
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a folder; give the name of a file")
     if not stat.S_ISREG(mode):
@@ -57,7 +57,7 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def atomic_write(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         target.parent.mkdir(parents=True, exist_ok=True)
         file = aside.open("x+b")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with file:
             try_lock(file)  # so that remove_stale_parts sees that somebody is at work
@@ -96,7 +96,7 @@ def atomic_write(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         # Failures of other files, read inside the block, carry their name and are not explained.
         if error.filename not in (None, str(aside)):
             raise
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
@@ -133,7 +133,8 @@ def try_lock(file: IO[Any]) -> bool:
     return True
 
 
-def _unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:
+def unwritable(path: str | os.PathLike[str], error: OSError) -> InputError:
+    """Say why ``path`` cannot be written and what to do."""
     reason = REMEDIES.get(error.errno or 0, f"{error.strerror or error}; choose another place")
     return InputError(f"cannot write {os.fspath(path)}: {reason}")
 

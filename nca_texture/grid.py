@@ -20,6 +20,20 @@ HEX_ROW = math.sqrt(3) / 2  # distance of two rows of hexagonal cells, in cells
 
 
 @dataclass(frozen=True)
+class View:
+    """Some pixels of a picture that a block of cells, cut from a larger world, has to show.
+
+    All pairs are (rows, columns). On a torus ``origin`` may lie outside the world.
+    """
+
+    origin: tuple[int, int]  # world coordinates of the block's first cell
+    extent: tuple[int, int]  # cells of the world
+    picture: tuple[int, int]  # pixels of the whole picture
+    top_left: tuple[int, int]  # the first pixel that is wanted
+    size: tuple[int, int]  # pixels that are wanted
+
+
+@dataclass(frozen=True)
 class Grid:
     """Which cells are neighbours, and what lies beyond the last row and column."""
 
@@ -75,6 +89,22 @@ class Grid:
         rows = height / HEX_ROW
         return (max(2, 2 * round(rows / 2)) if self.edges[0] == "torus" else round(rows)), width
 
+    def cells_under(
+        self, pixels: tuple[int, int], picture: int, cells: int, axis: int
+    ) -> tuple[int, int]:
+        """Which cells the ``pixels`` [first, last) of one axis (0: y, 1: x) are made from.
+
+        The axis has so many ``picture`` pixels and ``cells``; on a torus the range [first, last)
+        may reach beyond them.
+        """
+        first, last = pixels
+        if self.layout == "hex":
+            step = cells / picture
+            reach = math.ceil(2 * max(step, 1.0)) + axis  # rows lie a quarter of a cell off
+            first = math.floor((first + 0.5) * step - 0.5) + 1 - reach
+            last = math.floor((last - 0.5) * step - 0.5) + 1 + reach
+        return (first, last) if self.edges[axis] == "torus" else (max(first, 0), min(last, cells))
+
     def to_picture(self, cells: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Resample ``cells`` [B, D, H, W] to square pixels [B, D, h, w]; differentiable.
 
@@ -84,31 +114,50 @@ class Grid:
         filtered alike and none is blurred more than its neighbours; then rows are resampled.
         Both use the Catmull-Rom cubic, widened when it reduces, and go round the torus.
         """
-        height, width = cells.shape[-2:]
-        target = self.picture_size((height, width)) if size is None else size
-        y, x = (edge == "torus" for edge in self.edges)
+        extent = (cells.shape[-2], cells.shape[-1])
+        size = self.picture_size(extent) if size is None else size
+        return self.view(cells, View((0, 0), extent, size, (0, 0), size))
+
+    def view(self, cells: Tensor, view: View) -> Tensor:
+        """Show a block of ``cells`` [B, D, H, W] as ``view`` says: pixels [B, D, h, w].
+
+        They are those of ``to_picture`` of the whole world, to the bit, if the block holds the
+        ``cells_under`` them.
+        """
+        if self.layout == "square" and view.picture == view.extent:
+            for dim, axis in ((-2, 0), (-1, 1)):
+                count, size = view.size[axis], cells.shape[dim]
+                first = view.top_left[axis] - view.origin[axis]
+                if self.edges[axis] == "torus":
+                    first %= view.extent[axis]
+                if (first, count) != (0, size):
+                    cells = cells.narrow(dim, first, count)
+            return cells
         if self.layout == "square":
-            if target == (height, width):
-                return cells
-            return _resample(_resample(cells, -1, target[1], x), -2, target[0], y)
-        even = _resample(cells[..., 0::2, :], -1, target[1], x, offset=-0.25)
-        odd = _resample(cells[..., 1::2, :], -1, target[1], x, offset=0.25)
+            return self._resample(self._resample(cells, 1, view), 0, view)
+        parity = view.origin[0] % 2
+        even = self._resample(cells[..., parity::2, :], 1, view, offset=-0.25)
+        odd = self._resample(cells[..., 1 - parity :: 2, :], 1, view, offset=0.25)
         rows = torch.cat([even, odd], dim=-2)
-        order = torch.arange(height, device=cells.device)
-        order = order // 2 + (order % 2) * even.shape[-2]
-        return _resample(rows.index_select(-2, order), -2, target[0], y)
+        order = torch.arange(cells.shape[-2], device=cells.device)
+        order = order // 2 + ((order + parity) % 2) * even.shape[-2]
+        return self._resample(rows.index_select(-2, order), 0, view)
 
-
-def _resample(x: Tensor, dim: int, size: int, wrap: bool, offset: float = 0.0) -> Tensor:
-    """Resample axis ``dim`` of ``x`` to ``size`` samples at positions moved by ``-offset``."""
-    index, weight = _taps(x.shape[dim], size, wrap, offset)
-    index, weight = index.to(x.device), weight.to(x.device, x.dtype)
-    shape = [1] * x.ndim
-    shape[dim] = size
-    out = x.index_select(dim, index[0]) * weight[0].view(shape)
-    for taps, weights in zip(index[1:], weight[1:], strict=True):
-        out = out + x.index_select(dim, taps) * weights.view(shape)
-    return out
+    def _resample(self, x: Tensor, axis: int, view: View, offset: float = 0.0) -> Tensor:
+        """Resample one axis of ``x`` [B, D, H, W] at positions moved by ``-offset``."""
+        extent, first, dim = view.extent[axis], view.top_left[axis], axis - 2
+        wrap = self.edges[axis] == "torus"
+        index, weight = _taps(extent, view.picture[axis], wrap, offset)
+        wanted = slice(first, first + view.size[axis])
+        index = index[:, wanted] - view.origin[axis]
+        index = (index % extent if wrap else index).to(x.device)
+        weight = weight[:, wanted].to(x.device, x.dtype)
+        shape = [1] * x.ndim
+        shape[dim] = view.size[axis]
+        out = x.index_select(dim, index[0]) * weight[0].view(shape)
+        for taps, weights in zip(index[1:], weight[1:], strict=True):
+            out = out + x.index_select(dim, taps) * weights.view(shape)
+        return out
 
 
 @lru_cache(maxsize=32)

@@ -121,13 +121,15 @@ class PngWriter:
         depth: Literal[8, 16] = 8,
         metadata: Mapping[str, str] | None = None,
         srgb: bool = True,
+        gamma: int | None = None,
         force: bool = False,
     ) -> None:
         """Describe a file at ``path`` of ``size`` (height, width) pixels; nothing is written yet.
 
         ``channels`` are 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and straight alpha).
         ``metadata`` maps keywords (1 to 79 Latin-1 characters) to texts (any but NUL). ``srgb``
-        says that the numbers are sRGB colours; pass False for data such as heights or normals.
+        says that the numbers are sRGB colours; pass False for data such as heights or normals, and
+        a ``gamma`` (100000 is linear) for other colours of the same primaries.
         ``force`` allows a file to be replaced. Raises ``ValueError`` for impossible arguments;
         entering the block raises ``InputError`` when ``path`` cannot be written.
         """
@@ -143,6 +145,7 @@ class PngWriter:
         self.channels = channels
         self.depth: Literal[8, 16] = depth
         self.srgb = srgb
+        self.gamma = gamma
         self.force = force
         self.rows_written = 0
         self._texts = [_text_chunk(key, text) for key, text in (metadata or {}).items()]
@@ -170,6 +173,8 @@ class PngWriter:
     def write_rows(self, rows: NDArray[Any]) -> None:
         """Append ``rows`` [h, W, C] (floats in [0, 1], clipped and rounded) below those before.
 
+        Integers of the file's own depth are taken as they are.
+
         Raises ``ValueError`` for another width or number of channels, too many rows, and NaN.
         """
         rows = np.asarray(rows)
@@ -182,7 +187,9 @@ class PngWriter:
             )
         band = max(1, BAND_BYTES // self._above.size)
         for first in range(0, len(rows), band):
-            self._write_band(quantize(rows[first : first + band], self.depth))
+            part = rows[first : first + band]
+            exact = part.dtype == (np.uint8 if self.depth == 8 else np.uint16)
+            self._write_band(part if exact else quantize(part, self.depth))
 
     def _write_band(self, rows: NDArray[Any]) -> None:
         raw = rows.astype(f">u{self.depth // 8}").reshape(len(rows), -1).view(np.uint8)
@@ -201,7 +208,8 @@ class PngWriter:
         _write_chunk(self._file, b"IHDR", header)
         if self.srgb:
             _write_chunk(self._file, b"sRGB", b"\0")  # rendering intent: perceptual
-            _write_chunk(self._file, b"gAMA", struct.pack(">I", SRGB_GAMMA))
+        if self.srgb or self.gamma:
+            _write_chunk(self._file, b"gAMA", struct.pack(">I", self.gamma or SRGB_GAMMA))
             _write_chunk(self._file, b"cHRM", struct.pack(">8I", *SRGB_CHROMATICITIES))
         for kind, data in self._texts:
             _write_chunk(self._file, kind, data)

@@ -19,6 +19,7 @@ _SAMPLE_STRIDE = 0x9E3779B9  # golden ratio: seeds of a batch's samples lie far 
 # Purposes of numbers that are not fire masks, which use the seed itself.
 SEED_STATE = 1
 TRAINING = 2
+FILM = 3
 
 
 def seed_number(seed: int | str) -> int:

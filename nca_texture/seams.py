@@ -8,7 +8,7 @@ hard columns stand far out; means of square roots instead of squares see an edge
 wrong everywhere next to columns that are very wrong in a few places.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -27,6 +27,8 @@ FLOOR = 1 / 255  # a difference of one 8-bit level is never a seam
 SLACK = {"values": 1.3, "gradients": 1.5, "levels": 2.0, "patches": 2.2}
 FEW = 16.0
 MOST_ROWS = 1024  # of these many rows, evenly spread, steps are measured
+WHOLE = 2**24  # pixels of a picture that is looked at as a whole
+FEWEST_LINES = 64  # of a larger one
 MOST_PATCH_ROWS = 256
 MOST_PATCH_COLUMNS = 4096  # of wider pictures, only the columns next to the edge are compared
 
@@ -133,6 +135,35 @@ def check_seams(image: NDArray[Any], axes: str = "xy") -> SeamReport:
         if axis in axes:
             seams.append(_check_axis(image if axis == "x" else image.swapaxes(0, 1), axis))
     return SeamReport(size=(image.shape[0], image.shape[1]), axes=tuple(seams))
+
+
+def check_rows(
+    size: tuple[int, int], read: Callable[[int, int], NDArray[Any]], axes: str = "xy"
+) -> SeamReport:
+    """Judge a picture that may be larger than memory, as ``check_seams`` does.
+
+    ``read`` gives its rows [first, last) as floats [h, W, C]. Of a large picture, lines across each
+    edge are looked at, spread evenly over it.
+    """
+    height, width = size
+    if height * width <= WHOLE:
+        return check_seams(read(0, height), axes)
+    seams: list[AxisSeam] = []
+    for axis in get_args(Axis):
+        if axis not in axes:
+            continue
+        along, across = (width, height) if axis == "x" else (height, width)
+        count = min(across, max(FEWEST_LINES, WHOLE // 4 // along))
+        lines = np.linspace(0, across - 1, count).round().astype(np.intp)
+        if axis == "x":
+            picked = np.concatenate([read(line, line + 1) for line in lines.tolist()])
+        else:
+            bands = range(0, height, max(1, WHOLE // 8 // width))
+            picked = np.concatenate(
+                [read(first, min(first + bands.step, height))[:, lines] for first in bands]
+            )
+        seams += check_seams(picked, axis).axes
+    return SeamReport(size=size, axes=tuple(seams))
 
 
 def _checked(image: NDArray[Any]) -> NDArray[Any]:

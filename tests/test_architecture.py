@@ -13,15 +13,22 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training render seams images files automaton "
-    "kernels losses targets noise errors",
+    "cli": "__init__ runs store presets recipe training film wang motion render materials stills "
+    "canvas maps seams images files automaton losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
     "presets": "recipe training losses kernels",
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
-    "render": "automaton grid",
+    "wang": "automaton noise grid",
+    "film": "render images automaton noise",
+    "render": "automaton grid errors",
+    "motion": "images files errors",
+    "materials": "stills errors",
+    "stills": "images files errors",
+    "canvas": "files errors",
+    "maps": "",
     "seams": "",
     "images": "files errors",
     "automaton": "kernels perception grid noise",

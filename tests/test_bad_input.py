@@ -147,13 +147,30 @@ CASES = {
     "iterations of words": Case(["train", "--iterations", "many"], 2, ("--iterations", "--help")),
     # tiles
     "size 0": Case(tile("run", "--size", "0"), 2, ("'0'", "1x1")),
-    "size 10^9": Case(tile("run", "--size", "1000000000"), 1, ("1000000000x", "memory")),
+    "size 10^9": Case(tile("run", "--size", "1000000000"), 1, ("new.png", "disk", "--size")),
     "negative size": Case(tile("run", "--size=-4x4"), 2, ("-4x4",)),
     "size of words": Case(tile("run", "--size", "large"), 2, ("'large'", "WIDTHxHEIGHT")),
-    "depth 12": Case(tile("run", "--depth", "12"), 2, ("12", "8 or 16")),
+    "depth 12": Case(tile("run", "--depth", "12"), 2, ("12", "half or float")),
+    "depth of another format": Case(tile("run", "--depth", "half"), 2, ("half", "PNG", "8 or 16")),
+    "linear in 8 bits": Case(tile("run", "--space", "linear"), 2, ("linear", "--depth 16")),
+    "unknown space": Case(tile("run", "--space", "hsv"), 2, ("hsv", "srgb or linear")),
+    "memory of words": Case(tile("run", "--memory", "much"), 2, ("'much'", "1GB")),
+    "memory of nothing": Case(tile("run", "--memory", "0"), 2, ("'0'", "1GB")),
+    "too little memory": Case(
+        tile("run", "--size", "4096", "--steps", "9999", "--memory", "1MB"), 1, ("MB", "--memory")
+    ),
+    "too large for WebP": Case(
+        ["tile", "run", "-o", "new.webp", "--size", "20000x8"], 1, ("16383", "20000x8", ".png")
+    ),
     "negative steps": Case(tile("run", "--steps=-1"), 2, ("-1", "0 or more")),
     "wrong proof": Case(tile("run", "--proof", "3by3"), 2, ("3by3",)),
-    "not a PNG name": Case(["tile", "run", "-o", "new.tga"], 2, ("new.tga", ".png")),
+    "not a picture's name": Case(["tile", "run", "-o", "new.tga"], 2, ("new.tga", ".png", ".exr")),
+    "overwrite a proof": Case(
+        ["tile", "run", "-o", "ze.png", "--proof", "2x2"], 1, ("ze_proof.png exists", "--force")
+    ),
+    "an unfinished picture of something else": Case(
+        ["tile", "run", "-o", "load.png", "--size", "16"], 1, ("load.png.part", "--force")
+    ),
     "overwrite": Case(["tile", "run", "-o", "zebra.png"], 1, ("zebra.png exists", "--force")),
     "overwrite a sample": Case(
         ["samples", "bricks", "-o", "zebra.png"], 1, ("zebra.png exists", "--force")
@@ -263,6 +280,8 @@ def draw_pictures(place: Path) -> None:
     clear[4:12, 4:12] = 255
     Image.fromarray(clear).save(place / "half.png")
     picture.crop((0, 0, 7, 7)).save(place / "small.png")
+    (place / "ze_proof.png").write_bytes(whole)
+    (place / "load.png.part").write_bytes(b"half a download")
     (place / "empty-folder").mkdir()
     (place / "empty-folder" / "notes.txt").write_text("no pictures\n")
 
@@ -384,7 +403,7 @@ def test_nothing_that_existed_was_changed_and_nothing_was_left_behind(
     assert {name: after.get(name) for name in before} == before
     # a run that cannot save has begun its log in the directory it was told to replace
     assert {name for name in after.keys() - before.keys() if "old-run" not in name} == set()
-    assert not list(place.rglob("*.part"))
+    assert [path.name for path in place.rglob("*.part")] == ["load.png.part"]
     load_model(place / "old-run")
     assert load_checkpoint(place / "old-run" / "checkpoint.safetensors")[0].iteration == 2
 
@@ -411,6 +430,15 @@ def test_a_disk_that_is_really_full(command: Any, place: Path, mounted: Path) ->
     done = command([*LEARN, "-o", str(mounted / "run"), "-q", "--iterations", "2"], place)
     assert done.returncode == 1
     assert "the disk is full" in sentence_of(done)
+
+
+@pytest.mark.parametrize("side", [76, 90, 512], ids=["file", "canvas", "at all"])
+def test_a_disk_that_a_picture_fills(side: int, command: Any, place: Path, mounted: Path) -> None:
+    # 76 x 76: room for the canvas, not for the file beside it; 90 x 90: not even for the canvas
+    done = command(["tile", "run", "-o", str(mounted / "a.png"), "--size", str(side), "-q"], place)
+    assert done.returncode == 1
+    assert "disk" in sentence_of(done)
+    assert list(mounted.iterdir()) == []
 
 
 def test_a_disk_that_is_read_only(command: Any, place: Path, mounted: Path) -> None:

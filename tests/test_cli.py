@@ -17,7 +17,18 @@ from nca_texture.recipe import from_toml
 from nca_texture.store import load_model
 from nca_texture.targets import SAMPLES
 
-COMMANDS = ("train", "tile", "check", "info", "samples", "weights", "doctor")
+COMMANDS = (
+    "train",
+    "tile",
+    "wang",
+    "animate",
+    "maps",
+    "check",
+    "info",
+    "samples",
+    "weights",
+    "doctor",
+)
 SETTINGS = {
     "training.width": 16,
     "training.height": 16,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.testing import assert_array_equal
 
 from nca_texture import render as rendering
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.errors import InputError
 from nca_texture.grid import Grid
 from nca_texture.render import plan, render, straight_alpha
 
@@ -45,11 +47,28 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("steps_a_pass", [1, 3])
+# Rows of a band, steps of a pass, pixels of a block of columns
+WAYS = {
+    "rows": ("rows", 5, 3, 23),
+    "rows one by one": ("rows", 1, 1, 23),
+    "rows at once": ("rows", 300, 7, 23),
+    "columns": ("columns", 8, 2, 6),
+    "narrow columns": ("columns", 16, 4, 1),
+    "whole": ("whole", 5, 3, 23),
+}
+
+
+def way(job: rendering.Plan, name: str) -> rendering.Plan:
+    """Make ``job`` in another way."""
+    kind, rows, pass_steps, columns = WAYS[name]
+    return replace(job, way=kind, rows=rows, pass_steps=pass_steps, columns=columns)
+
+
+@pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("edge", [*EDGES, ("torus", "zero"), ("reflect", "torus")])
 @pytest.mark.parametrize("kind", KINDS)
-def test_strips_are_the_whole_to_the_bit(
-    kind: str, edge: Any, steps_a_pass: int, monkeypatch: pytest.MonkeyPatch
+def test_every_way_gives_the_whole_to_the_bit(
+    kind: str, edge: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = dict(KINDS[kind])
     automaton = active(grid=Grid(settings.pop("layout", "square"), edge), **settings)
@@ -61,15 +80,92 @@ def test_strips_are_the_whole_to_the_bit(
     grow = CellularAutomaton.grow
 
     def spy(automaton: Any, state: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append(state.shape[2])
+        calls.append(state.shape[2:])
         return grow(automaton, state, *args, **kwargs)
 
     monkeypatch.setattr(CellularAutomaton, "grow", spy)
-    monkeypatch.setattr(rendering, "_STRIP_CELLS", 23 * 5)
-    monkeypatch.setattr(rendering, "_STEPS_A_PASS", steps_a_pass)
-    assert_array_equal(render(automaton, job, seed=4), expected)
-    assert len(calls) >= 3 * -(-7 // steps_a_pass)  # three strips a pass at the least
-    assert max(calls) < job.cells[0]
+    assert_array_equal(render(automaton, way(job, name), seed=4), expected)
+    if name == "rows one by one":
+        assert max(rows for rows, _ in calls) == 1 + 2 * automaton.reach
+    if name in ("rows", "whole"):
+        assert len(calls) >= 3 * -(-7 // 3)
+        assert max(rows for rows, _ in calls) <= 5 + 6 * automaton.reach
+    if name == "columns" and not automaton.living and edge in ("zero", "reflect", "replicate"):
+        assert max(columns for _, columns in calls) < 23
+
+
+@pytest.mark.parametrize("kernel", ["cpu", "reference"])
+@pytest.mark.parametrize("name", ["rows", "columns", "whole"])
+def test_it_is_the_whole_of_the_same_kernel(kernel: str, name: str) -> None:
+    automaton = active(channels=12, hidden=24, bank="distill-2021")
+    if kernel == "cpu" and automaton.kernel_for(automaton.seed()) != "cpu":
+        pytest.skip("the cpu kernel was not compiled here")
+    job = plan(automaton, (37, 31), 9)
+    with torch.inference_mode():
+        state = automaton.grow(automaton.seed(1, job.cells), 9, seed=2, kernel=kernel)
+        expected = automaton.to_image(state)[0].permute(1, 2, 0).numpy()
+    found = render(automaton, replace(way(job, name), columns=31), seed=2, kernel=kernel)
+    assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 70), (70, 2), (3, 3), (16, 16)])
+@pytest.mark.parametrize("edge", ["torus", "zero", "replicate"])
+@pytest.mark.parametrize("name", ["rows", "columns", "whole"])
+def test_a_world_smaller_than_its_halo(name: str, edge: Any, size: Any) -> None:
+    automaton = active(grid=Grid("square", edge))
+    job = plan(automaton, size, 13)
+    expected = whole(automaton, job, seed=1)
+    found = render(automaton, replace(way(job, name), columns=min(2, size[1])), seed=1)
+    assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("edge", ["torus", "zero"])
+@pytest.mark.parametrize("name", ["rows", "columns", "whole"])
+def test_painting_goes_on_from_any_row(kind: str, edge: Any, name: str) -> None:
+    settings = dict(KINDS[kind])
+    automaton = active(grid=Grid(settings.pop("layout", "square"), edge), **settings)
+    job = way(plan(automaton, (41, 23), 6), name)
+    expected = render(automaton, job, seed=3)
+    for start in ((0, 1), (0, 17), (0, 40), (job.blocks - 1, 9), (0, 41)):
+        painted = np.full_like(expected, -1)
+        for block in rendering.paint(automaton, job, seed=3, start=start):
+            height, width = block.pixels.shape[:2]
+            rows = slice(block.top, block.top + height)
+            painted[rows, block.left : block.left + width] = block.pixels
+        first, row = start
+        missing = np.zeros(expected.shape[:2], bool)
+        missing[:, : first * job.columns] = True
+        missing[:row, : (first + 1) * job.columns] = True
+        assert_array_equal(painted[~missing], expected[~missing])
+        assert (painted[missing] == -1).all()
+
+
+# Plans
+
+
+def test_a_large_picture_is_swept_in_memory_that_does_not_grow_with_its_height() -> None:
+    automaton = CellularAutomaton()
+    plans = [plan(automaton, (height, 2048), 64) for height in (2048, 8192, 65536)]
+    assert {job.way for job in plans} == {"rows"}
+    assert len({job.memory for job in plans}) == 1
+    assert all(job.work < 1.5 for job in plans)
+
+
+def test_little_memory_takes_narrower_blocks_and_says_what_it_costs() -> None:
+    automaton = CellularAutomaton()
+    wide = plan(automaton, (65536, 65536), 64)
+    assert wide.memory < 2 << 30
+    narrow = plan(automaton, (65536, 65536), 64, memory=100 << 20)
+    assert narrow.way == "columns"
+    assert narrow.memory <= 100 << 20
+    assert narrow.work > wide.work
+    with pytest.raises(InputError, match=r"need \d+ MB of memory or more; give --memory"):
+        plan(automaton, (65536, 65536), 64, memory=1 << 20)
+
+
+def test_long_growth_of_a_small_picture_keeps_the_whole_state() -> None:
+    assert plan(CellularAutomaton(), (128, 128), 2000).way == "whole"
 
 
 def test_a_seed_is_a_number_or_words() -> None:
@@ -80,11 +176,17 @@ def test_a_seed_is_a_number_or_words() -> None:
     assert (one != other).any()
 
 
-def test_progress_counts_all_steps() -> None:
-    told: list[int] = []
-    render(active(), plan(active(), (8, 8), 19), progress=told.append)
+@pytest.mark.parametrize("name", WAYS)
+def test_progress_ends_at_one(name: str) -> None:
+    told: list[float] = []
+    render(active(), way(plan(active(), (50, 23), 19), name), progress=told.append)
     assert told == sorted(told)
-    assert told[-1] == 19
+    assert told[-1] == 1
+
+
+def test_a_guess_of_the_time_is_a_time() -> None:
+    job = plan(active(), (512, 512), 32)
+    assert 0 < rendering.seconds(active(), job) < 600
 
 
 def test_no_steps_show_the_seed() -> None:

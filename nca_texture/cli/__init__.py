@@ -12,12 +12,15 @@ import typer
 
 from nca_texture import __version__
 from nca_texture.cli import common
+from nca_texture.cli.animate import animate
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
 from nca_texture.cli.info import info
+from nca_texture.cli.maps import maps
 from nca_texture.cli.samples import samples
 from nca_texture.cli.tile import tile
 from nca_texture.cli.train import train
+from nca_texture.cli.wang import wang
 from nca_texture.cli.weights import weights
 
 app = typer.Typer(
@@ -28,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, check, info, samples):
+for command in (train, tile, wang, animate, maps, check, info, samples):
     app.command()(command)
 app.add_typer(weights, name="weights")
 app.command()(doctor)

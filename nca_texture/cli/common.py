@@ -3,9 +3,13 @@
 import functools
 import json
 import os
+import platform
+import re
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -77,9 +81,9 @@ def sentences(command: Callable[Parameters, Result]) -> Callable[Parameters, Res
             return command(*args, **kwargs)
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             fail("interrupted; nothing that existed was changed")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(code_of(stop)) from None
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -180,6 +184,68 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(size) < 1:
         raise ValueError(f"{text!r} is no size; give at least 1x1")
     return size
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Turn ``1GB``, ``512 MB`` or a number of bytes into bytes; None stays None."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    power = " KMGT".index(found[2].upper() or " ") if found else 0
+    if found is None or (number := int(float(found[1]) * 1024**power)) < 1:
+        raise ValueError(f"{text!r} is no amount of memory; give 512MB or 1GB")
+    return number
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes."""
+    if seconds < 1:
+        return "a second"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def versions() -> list[str]:
+    """Name what the bits of a picture depend on, besides the processor's maker."""
+    import torch
+
+    from nca_texture import __version__
+
+    return [
+        __version__,
+        torch.__version__,
+        platform.machine(),
+        torch.backends.cpu.get_cpu_capability(),
+    ]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated``, which is handled like Ctrl+C."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def code_of(stop: KeyboardInterrupt) -> int:
+    """Return the exit code of an interruption."""
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def check_memory(needed: int, what: str, remedy: str = "a smaller --size") -> None:

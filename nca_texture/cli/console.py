@@ -29,12 +29,25 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 @contextmanager
-def progress_bar(title: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: float, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Show how many of ``total`` are done; yields what to call with that number."""
     console = Console(stderr=True, quiet=quiet)
     if not console.is_terminal:
         console.print(title, highlight=False, soft_wrap=True)
-        yield lambda done: None
+        began = shown = time.monotonic()
+        first: float | None = None
+
+        def tell(done: float) -> None:
+            nonlocal shown, first
+            now = time.monotonic()
+            first = done if first is None else first
+            if now - shown > _PLAIN_EVERY and done > first:
+                shown = now
+                left = (total - done) * (now - began) / (done - first)
+                line = f"{done / total:.0%}  {_duration(left)} left"
+                console.print(line, highlight=False, soft_wrap=True)
+
+        yield tell
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -20,12 +20,14 @@ _CORE = (
     "numpy",
     "PIL",
     "skimage",
+    "scipy",
     "typer",
     "rich",
     "safetensors",
+    "tifffile",
 )
 _DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
-_EXTRAS = {"tensorboard": "tensorboard"}
+_EXTRAS = {"tensorboard": "tensorboard", "video": "av"}
 
 
 @common.sentences
@@ -62,7 +64,7 @@ def _package(module: str) -> dict[str, Any]:
 def _extra(name: str, module: str) -> dict[str, Any]:
     if importlib.util.find_spec(module) is None:
         return _row(name, False, f'not installed; pip install "nca-texture[{name}]"', needed=False)
-    return _row(name, True, metadata.version(name), needed=False)
+    return _row(name, True, metadata.version(module), needed=False)
 
 
 def _devices() -> list[dict[str, Any]]:

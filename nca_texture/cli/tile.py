@@ -1,18 +1,37 @@
 """``nca-texture tile``: a still picture of any size from a model."""
 
+import shlex
+import sys
+from dataclasses import dataclass
+from json import dumps, loads
 from pathlib import Path
-from typing import Annotated
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nca_texture.cli import common
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nca_texture.automaton import CellularAutomaton
+    from nca_texture.canvas import Canvas
+    from nca_texture.render import Plan
+    from nca_texture.stills.base import Picture
+
+_SAVE_EVERY = 120.0  # seconds between two states on disk, of a picture kept whole
+_LONG = 2**26  # steps of cells, from which it is worth to say how long it takes
 
 
 @common.sentences
 def tile(
     model: common.Model,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT.png", help="Where to write it.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="Where to write it; the suffix says what."
+        ),
     ],
     size: Annotated[
         str | None,
@@ -26,17 +45,40 @@ def tile(
         int | None,
         typer.Option(help="How long to grow.", show_default="what the model was scored at"),
     ] = None,
-    depth: Annotated[int, typer.Option(help="Bits of a channel: 8 or 16.")] = 8,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS", help="8, 16, half or float.", show_default="what the format is for"
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPACE", help="srgb or linear colours.", show_default="linear in EXR, else srgb"
+        ),
+    ] = None,
     edge: common.Edge = None,
     beyond: common.Beyond = None,
     layout: common.Layout = None,
     proof: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMNSxROWS", help="Also write OUT_proof.png, the tile repeated, as 3x3."
+            metavar="COLUMNSxROWS",
+            help="Also write OUT_proof.png, the tile repeated, as 3x3, and OUT_seam.png, "
+            "its edges moved to the middle.",
         ),
     ] = None,
     seed: common.Seed = None,
+    variations: Annotated[
+        int,
+        typer.Option(help="How many, each from a seed of its own: OUT_1, ... and OUT.json."),
+    ] = 1,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Working memory, as 1GB.", show_default="half of what is free"
+        ),
+    ] = None,
     device: common.Device = "auto",
     kernel: common.Kernel = "auto",
     dry_run: Annotated[
@@ -47,24 +89,26 @@ def tile(
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """Grow a seamless picture of any size. A larger tile is more texture, not more detail."""
-    from nca_texture.cli.console import progress_bar
-    from nca_texture.files import check_folder, check_writable
-    from nca_texture.images import proof as repeat
-    from nca_texture.images import write_png
-    from nca_texture.recipe import from_dict
-    from nca_texture.render import plan, render
-    from nca_texture.seams import check_seams
-    from nca_texture.store import load_model
+    """Grow a seamless picture of any size. A larger tile is more texture, not more detail.
 
-    if depth not in (8, 16):
-        raise ValueError(f"depth is {depth}; give 8 or 16")
+    The picture may be larger than memory. What is done lies beside it in OUT.part: after a stop,
+    the same command goes on there.
+    """
+    from nca_texture import render, stills
+    from nca_texture.canvas import Canvas, check_disk, columns_of, part_of
+    from nca_texture.errors import InputError
+    from nca_texture.files import check_writable
+    from nca_texture.noise import sample_seeds
+    from nca_texture.recipe import from_dict
+    from nca_texture.stills.base import DTYPES, Picture, half_rolled, repeated
+    from nca_texture.store import file_sha256, load_model, model_file
+
     if steps is not None and steps < 0:
         raise ValueError(f"steps is {steps}; give 0 or more")
-    if output.suffix.lower() != ".png":
-        raise ValueError(f"{output.name} is no PNG file; give a name that ends in .png")
+    if not 1 <= variations <= 10_000:
+        raise ValueError(f"variations is {variations}; give 1 to 10000")
     repeats = None if proof is None else common.parse_size(proof)
-    proof_path = output.with_name(f"{output.stem}_proof.png")
+    stills.format_of(output)
     automaton, recipe, origin = load_model(model)
     shape = {"edge": edge, "beyond": beyond, "layout": layout}
     asked = {name: value for name, value in shape.items() if value is not None}
@@ -73,52 +117,299 @@ def tile(
     if steps is None:
         steps = origin.steps or recipe.training.steps[1]
     pixels = common.parse_size(size or "1024")
-    job = plan(automaton, pixels, steps)
     channels = 4 if automaton.living else 3
-    total = job.memory + pixels[0] * pixels[1] * channels * 12
+    known, kept, colours = stills.choose(output, pixels, channels, depth, space)
+    budget = common.parse_memory(memory)
+    number = common.parse_seed(seed)
+    prints = [Print(*each) for each in _named(output, sample_seeds(number, variations))]
+    columns = next(filter(None, (columns_of(each.path) for each in prints)), None)
+    job = render.plan(
+        automaton,
+        pixels,
+        steps,
+        kernel=kernel,
+        memory=budget or (common.free_memory() or 2**33) // 2,
+        columns=columns if columns is not None and columns < pixels[1] else None,
+    )
+    said = {
+        "picture": {"pixels": pixels, "steps": steps, "depth": kept},
+        "model": file_sha256(model_file(model)),
+        "grid": [shaped.layout, *automaton.grid.edges],
+        "space": colours,
+        "kernel": automaton.kernel_for(automaton.seed(1, (2, 2)), kernel),
+        "device": automaton.weight_in.device.type,
+        "made by": common.versions(),
+    }
+    series = said | {"seed": number, "variations": variations, "proof": proof}
+    index = Index(output.with_suffix(".json"), prints, series) if variations > 1 else None
+    disk = Canvas(output, pixels, channels, DTYPES[kept], said, columns=job.columns).bytes
     if not dry_run:
-        check_writable(output, force=force)
-        if repeats:
-            check_writable(proof_path, force=force)
-        check_folder(output.parent)
-    common.check_memory(total, f"a picture of {pixels[1]}x{pixels[0]} pixels")
+        finished = [] if index is None else index.finished(force)
+        prints = [each for each in prints if each.path not in finished]
+        for each in prints:
+            mine = force or (index is not None and each.path.name == index.begun)
+            for path in (each.path, *(each.views if repeats else ())):
+                check_writable(path, force=mine)
+        check_disk(output, 0 if any(part_of(each.path).exists() for each in prints) else disk)
+    needed = job.memory + (3 * disk if known.whole else 0)
+    common.check_memory(needed, f"a {known.name} file of {pixels[1]}x{pixels[0]} pixels")
     about = f"{pixels[1]}x{pixels[0]} pixels, {steps} steps"
     if shaped.layout == "hex":
         about += f", {job.cells[1]}x{job.cells[0]} hexagonal cells, rows {job.stretch:+.2%}"
-    if dry_run:
-        common.talk(f"{about}, about {total / 2**20:.0f} MB of memory", quiet)
-        return
-    number = common.parse_seed(seed)
-    with progress_bar(f"growing {about}", steps, quiet) as advance:
-        picture = render(automaton, job, seed=number, kernel=kernel, progress=advance)
-    words = {
-        "Software": "nca-texture",
-        "Source": origin.source,
-        "nca-texture": f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed {number} "
-        f"--edge {shaped.edge} --layout {shaped.layout}",
-    }
-    write_png(output, picture, depth=16 if depth == 16 else 8, metadata=words, force=force)
-    if repeats:
-        write_png(proof_path, repeat(picture, repeats), metadata=words, force=force)
-    report = check_seams(picture, axes=automaton.grid.wraps) if automaton.grid.wraps else None
+    if dry_run or (job.cell_steps > _LONG and not quiet):
+        took = render.seconds(automaton, job, kernel)
+        common.talk(f"{about}: {describe(job, took, disk)}", quiet)
+        if dry_run and json:
+            common.answer(_facts(job, took, disk))
+        if dry_run:
+            return
+    reports = []
+    for each in prints:
+        mine = force or (index is not None and each.path.name == index.begun)
+        if index is not None:
+            index.begin(each)
+        words = {
+            "Software": "nca-texture",
+            "Source": origin.source,
+            "Model": f"sha256 {said['model']}",
+            "nca-texture": f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed "
+            f"{each.seed} --edge {shaped.edge} --layout {shaped.layout}",
+        }
+        canvas = Canvas(
+            each.path,
+            pixels,
+            channels,
+            DTYPES[kept],
+            said | {"seed": each.seed},
+            columns=job.columns,
+            force=force,
+        )
+        with canvas, common.terminated_as_interrupted():
+            try:
+                _paint(automaton, job, canvas, each.seed, kernel, about, quiet)
+                picture = Picture(pixels, channels, kept, canvas.read, colours, words)
+                stills.write(each.path, picture, force=mine)
+                if repeats:
+                    stills.write(each.views[0], repeated(picture, repeats), force=mine)
+                    stills.write(each.views[1], half_rolled(picture), force=mine)
+                reports.append(check_picture(picture, automaton.grid.wraps))
+            except KeyboardInterrupt as stop:
+                if canvas.share == 0 and not canvas.kept and len(prints) == 1:
+                    canvas.remove()
+                    raise
+                again = shlex.join(["nca-texture", *sys.argv[1:]])
+                at = f"at {canvas.share:.0%} " if canvas.share else ""
+                common.talk(f"stopped {at}and saved; go on with: {again}")
+                raise typer.Exit(common.code_of(stop)) from None
+            except BaseException as error:
+                mistaken = isinstance(error, ValueError) and not isinstance(error, InputError)
+                if mistaken or not canvas.is_worth_keeping():
+                    canvas.remove()
+                raise
+            canvas.remove()
+        if index is not None:
+            index.finish(each)
+    written = [path for each in prints for path in (each.path, *(each.views if repeats else ()))]
+    written += [] if index is None else [index.path]
     if json:
-        files = [str(output)] + ([str(proof_path)] if repeats else [])
-        seams = None if report is None else report.to_dict()
+        seams = [None if report is None else report.to_dict() for report in reports]
         common.answer(
             {
-                "files": files,
+                "files": [str(path) for path in written],
                 "width": pixels[1],
                 "height": pixels[0],
-                "depth": depth,
+                "depth": int(kept) if kept.isdigit() else kept,
+                "space": colours,
                 "steps": steps,
                 "seed": number,
                 "edge": shaped.edge,
                 "layout": shaped.layout,
-                "seams": seams,
+                "seams": seams[0] if variations == 1 else seams,
             }
         )
-    if report is not None:
-        for axis in report.axes:
-            common.talk(axis.reason, quiet)
-    wrote = f"wrote {output}" + (f" and {proof_path}" if repeats else "")
-    common.talk(f"{wrote}; next: nca-texture check {output}", quiet)
+    for each, report in zip(prints, reports, strict=True):
+        for axis in () if report is None else report.axes:
+            name = "" if variations == 1 else f"{each.path.name}: "
+            common.talk(f"{name}{axis.reason}", quiet)
+    wrote = " and ".join(map(str, written))
+    if index is not None:
+        wrote = f"{len(prints)} pictures and {index.path}"
+    first = prints[0].path if prints else output
+    common.talk(f"wrote {wrote}; next: nca-texture check {first}", quiet)
+
+
+@dataclass(frozen=True)
+class Print:
+    """One picture that is made, and the seed that it is made from."""
+
+    path: Path
+    seed: int
+
+    @property
+    def views(self) -> list[Path]:
+        """Name what shows that it tiles."""
+        return [self.path.with_name(f"{self.path.stem}_{view}.png") for view in ("proof", "seam")]
+
+
+class Index:
+    """The file that lists variations; while it is not complete, the same command goes on."""
+
+    def __init__(self, path: Path, prints: list[Print], job: dict[str, Any]) -> None:
+        self.path, self.prints = path, prints
+        self.job = dumps(job, sort_keys=True)
+        self.done: list[Path] = []
+        self.begun = ""  # the name of a picture that such a call may have written, too
+
+    def finished(self, force: bool) -> list[Path]:
+        """Return what an interrupted call of the same command has written."""
+        from nca_texture.files import check_writable
+
+        try:
+            before = loads(self.path.read_text(encoding="utf-8"))
+            same = not before["complete"] and before["job"] == self.job
+            names = {each["file"] for each in before["pictures"]} if same else set()
+            self.begun = before["making"] if same else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            same, names = False, set()
+        if not same:
+            check_writable(self.path, force=force)
+        self.done = [
+            each.path for each in self.prints if each.path.name in names and each.path.exists()
+        ]
+        return self.done
+
+    def begin(self, made: Print) -> None:
+        """Say which picture comes next."""
+        self._write(made.path.name)
+
+    def finish(self, made: Print) -> None:
+        """List one more."""
+        self.done.append(made.path)
+        self._write("")
+
+    def _write(self, making: str) -> None:
+        from nca_texture.files import atomic_write
+
+        pictures = [
+            {"file": each.path.name, "seed": each.seed}
+            for each in self.prints
+            if each.path in self.done
+        ]
+        complete = len(pictures) == len(self.prints)
+        about = {"complete": complete, "pictures": pictures, "making": making, "job": self.job}
+        with atomic_write(self.path, force=True) as file:
+            file.write(dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _named(output: Path, seeds: list[int]) -> list[tuple[Path, int]]:
+    """Name the pictures of ``seeds``: one has the name that was given, several have numbers."""
+    if len(seeds) == 1:
+        return [(output, seeds[0])]
+    digits = len(str(len(seeds)))
+    return [
+        (output.with_name(f"{output.stem}_{number:0{digits}}{output.suffix}"), seed)
+        for number, seed in enumerate(seeds, start=1)
+    ]
+
+
+def _paint(
+    automaton: "CellularAutomaton",
+    job: "Plan",
+    canvas: "Canvas",
+    seed: int,
+    kernel: str,
+    about: str,
+    quiet: bool,
+) -> None:
+    """Grow what is missing of the picture into its canvas."""
+    from torch import from_numpy
+
+    from nca_texture.cli.console import progress_bar
+    from nca_texture.render import paint
+    from nca_texture.stills.base import convert
+
+    keeper = _Keeper(canvas)
+    saved = canvas.load_state() if job.way == "whole" and not canvas.share else None
+    if canvas.share:
+        common.talk(f"going on with {canvas.path} at {canvas.share:.0%}", quiet)
+    elif saved is not None:
+        common.talk(f"going on with {canvas.path} at step {saved[0]}", quiet)
+    depth, space = canvas.job["picture"]["depth"], canvas.job["space"]
+    try:
+        with progress_bar(f"growing {about}", 1, quiet) as advance:
+            for block in paint(
+                automaton,
+                job,
+                seed=seed,
+                kernel=kernel,
+                start=(canvas.block, canvas.row),
+                saved=None if saved is None else (saved[0], from_numpy(saved[1])),
+                save=keeper.save,
+                progress=advance,
+            ):
+                canvas.put(block.top, block.left, convert(block.pixels, depth, space))
+    except KeyboardInterrupt:
+        keeper.write()
+        raise
+
+
+class _Keeper:
+    """Keeps the newest state of a picture whose cells are all in memory, now and then on disk."""
+
+    def __init__(self, canvas: "Canvas") -> None:
+        self.canvas = canvas
+        self.newest: tuple[int, Tensor] | None = None
+        self.written = monotonic()
+
+    def save(self, steps: int, state: "Tensor") -> None:
+        """Take the state after ``steps`` steps."""
+        self.newest = (steps, state)
+        if monotonic() - self.written > _SAVE_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write the newest state, if there is one."""
+        if self.newest is not None:
+            steps, state = self.newest
+            self.canvas.save_state(steps, state.float().cpu().numpy())
+            self.canvas.kept = True
+        self.written = monotonic()
+
+
+def check_picture(picture: "Picture", axes: str) -> Any:
+    """Report the seams of ``picture`` along ``axes``; None when there are none to check."""
+    from nca_texture.seams import check_rows
+    from nca_texture.stills.base import floats
+
+    if not axes:
+        return None
+    return check_rows(picture.size, lambda first, last: floats(picture, first, last), axes)
+
+
+def describe(job: "Plan", took: float, disk: int) -> str:
+    """Say in a line what a plan takes."""
+    ways = {
+        "rows": "swept in rows",
+        "columns": f"swept in {job.blocks} blocks of columns whose margins are computed twice",
+        "whole": "all cells in memory",
+    }
+    text = (
+        f"about {common.duration(took)}, {job.memory / 2**20:.0f} MB of memory, "
+        f"{disk / 2**20:.0f} MB of disk while it is made; {ways[job.way]}"
+    )
+    extra = job.work - 1
+    return text + (f", {extra:.0%} of the work is done more than once" if extra > 0.5 else "")
+
+
+def _facts(job: "Plan", took: float, disk: int) -> dict[str, Any]:
+    return {
+        "width": job.pixels[1],
+        "height": job.pixels[0],
+        "steps": job.steps,
+        "seconds": round(took, 1),
+        "memory": job.memory,
+        "disk": disk,
+        "way": job.way,
+        "blocks": job.blocks,
+        "work": round(job.work, 3),
+    }
