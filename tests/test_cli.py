@@ -259,6 +259,27 @@ def test_a_time_budget_becomes_iterations(command: Any, place: Path) -> None:
     assert load_model(place / "timed")[1].training.iterations == count
 
 
+def test_memory_decides_how_many_states_are_kept(command: Any, place: Path) -> None:
+    size = ["--set", "training.width=128", "--set", "training.height=128"]
+    state = 4 * 16 * 128 * 128 * 2  # a batch of two, channels padded to 16
+
+    def kept(budget: str) -> Any:
+        done = command(
+            ["train", "noise.png", *size, "--memory", budget, "--print-config", "-q"], place
+        )
+        return done if done.returncode else tomllib.loads(done.stdout)["training"]["keep_every"]
+
+    assert kept("1GB") == 1
+    assert kept(str(65 * state)) == 1
+    every = kept(str(20 * state))
+    assert every > 1
+    assert 64 / every + every + 1 <= 20
+    refused = kept(str(10 * state))
+    assert refused.returncode == 1
+    assert "the states of 64 steps need" in refused.stderr
+    assert kept("plenty").returncode == 2
+
+
 def test_from_starts_at_the_parents_weights_and_shape(command: Any, place: Path) -> None:
     still = ["--set", "training.learning_rate=1e-9", "--set", "training.judge_every=0"]
     args = ["train", "noise.png", "--from", "run", *TINY, *still, "-o", "child", "-q"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nca_texture.cli import common
+from nca_texture.errors import InputError
 
 if TYPE_CHECKING:
     from nca_texture.recipe import Recipe
@@ -91,6 +92,28 @@ def check_pool(recipe: "Recipe", models: int = 1) -> None:
     )
 
 
+def keep_within(recipe: "Recipe", budget: int, models: int = 1) -> "Recipe":
+    """Keep only as many states for the gradient as fit into ``budget`` bytes.
+
+    Those of every so many steps are kept, and on the way back those of one stretch between two of
+    them as well. Raises ``InputError`` when not even the fewest fit.
+    """
+    plan = recipe.training
+    lanes = -(-recipe.automaton.channels // 16) * 16  # as the kernels lay them out
+    state = 4 * lanes * plan.width * plan.height * plan.batch_size * models
+    steps = plan.steps[1]
+    needed = {every: state * (-(-steps // every) + every + 1) for every in range(1, steps + 1)}
+    needed[1] = state * (steps + 1)
+    fitting = [every for every, size in needed.items() if size <= budget]
+    if not fitting:
+        raise InputError(
+            f"the states of {steps} steps need {min(needed.values()) / 2**20:.0f} MB at least; "
+            "raise --memory, or use a smaller training.width, training.height, "
+            "training.batch_size or training.steps"
+        )
+    return replace(recipe, training=replace(plan, keep_every=fitting[0]))
+
+
 def rescaled(recipe: "Recipe", iterations: int) -> "Recipe":
     """Give the recipe another number of iterations; its schedule keeps its proportions."""
     plan = recipe.training
@@ -102,7 +125,6 @@ def _layers(
     image: str | None, preset: str | None, config: Path | None, parent: Path | None
 ) -> "Recipe":
     """Lay preset, parent, file and image over each other."""
-    from nca_texture.errors import InputError
     from nca_texture.presets import PRESETS
     from nca_texture.recipe import from_toml
     from nca_texture.store import load_model

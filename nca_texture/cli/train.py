@@ -11,7 +11,7 @@ import typer
 
 from nca_texture.cli import common
 from nca_texture.cli.jobs import Job, one_job, resumed_jobs, separate_jobs
-from nca_texture.cli.resolve import rescaled, resolve
+from nca_texture.cli.resolve import keep_within, rescaled, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -150,6 +150,14 @@ def train(
             show_default="float32",
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="For the states of an iteration, as 1GB; what is not kept is computed again.",
+            show_default="as many as it takes",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --output.")] = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
@@ -163,6 +171,7 @@ def train(
     seconds = None if budget is None else _seconds(budget)
     if not checkpoint_every >= 0:
         raise ValueError(f"--checkpoint-every is {checkpoint_every:g}; give 0 seconds or more")
+    room = common.parse_memory(memory)
     writer = _board_class() if tensorboard else None
     where = common.pick_device(device)
     images = images or []
@@ -182,6 +191,7 @@ def train(
             "--from": parent,
             "--seed": seed,
             "--precision": precision,
+            "--memory": memory,
             "--config": config,
             "--output": output,
             "--set": settings or None,
@@ -224,6 +234,8 @@ def train(
             settings=settings or [],
             quiet=quiet,
         )
+        if room is not None and not separate:
+            recipe = keep_within(recipe, room)
         if print_config:
             typer.echo(to_toml(recipe), nl=False)
             return
@@ -231,6 +243,8 @@ def train(
             jobs = separate_jobs(images, recipe, task, output, force, quiet)
         else:
             jobs = [one_job(recipe, task, output, force, quiet)]
+        if room is not None and separate:
+            jobs = [replace(job, recipe=keep_within(job.recipe, room, len(jobs))) for job in jobs]
 
     models = [_start(job, parent, where) for job in jobs]
     losses = _measure(jobs, None if weights is None else str(weights), where)
