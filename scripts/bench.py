@@ -75,7 +75,9 @@ def notebook(step: NotebookStep, state: Tensor, steps: int) -> Tensor:
     return state
 
 
-def jax_steps(channels: int, hidden: int, shifts: bool) -> Callable[..., Callable[[], None]] | None:
+def jax_steps(
+    channels: int, hidden: int, shifts: bool
+) -> Callable[..., Callable[[], object]] | None:
     """Make timed calls of a jitted step, or None without JAX."""
     try:
         import jax  # pyright: ignore[reportMissingImports]
@@ -125,7 +127,7 @@ def jax_steps(channels: int, hidden: int, shifts: bool) -> Callable[..., Callabl
 
         return jax.lax.scan(body, cells, jax.random.split(key, steps))[0]
 
-    def make(state: Tensor, steps: int, training: bool) -> Callable[[], None]:
+    def make(state: Tensor, steps: int, training: bool) -> Callable[[], object]:
         cells, key = jnp.asarray(state.permute(0, 2, 3, 1).numpy()), jax.random.PRNGKey(0)
         if training:
 
@@ -135,7 +137,7 @@ def jax_steps(channels: int, hidden: int, shifts: bool) -> Callable[..., Callabl
             run = jax.jit(jax.grad(loss, argnums=(0, 1)))
         else:
             run = jax.jit(lambda weights, cells, key: grow(weights, cells, key, steps))
-        return lambda: jax.block_until_ready(run(weights, cells, key)) and None
+        return lambda: jax.block_until_ready(run(weights, cells, key))
 
     return make
 
