@@ -18,7 +18,7 @@ from nca_texture.targets import read_target
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "pictures"
-SAMPLES = ("weave",)
+SAMPLES = ("weave", "leopard")
 GAP = 8
 
 
