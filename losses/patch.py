@@ -13,7 +13,7 @@ METHODS = ("sinkhorn", "sliced")
 BORDERS = ("wrap", "inside")
 
 _MOST_LEVELS = 5
-_SHARE = 3  # patches span at most the third part of what was grown
+_ACROSS = 3  # so many patches at least lie side by side in what was grown
 _MOST_PATCHES = 16384  # of the exemplar, to find its principal directions
 
 
@@ -263,7 +263,7 @@ class PatchLoss(Loss):
         self.debias = debias
         self.wrap = border == "wrap"
         self.channels = target.shape[1]
-        self.share = _SHARE if levels is None else 1
+        self.across = _ACROSS if levels is None else 1
         most = _MOST_LEVELS if levels is None else levels
         self.levels = _count_levels(target, size, most)
         for level, images in enumerate(pyramid(target.float(), self.levels, wrap=False)):
@@ -287,7 +287,7 @@ class PatchLoss(Loss):
                 f"what was grown is {image.shape[-1]}x{image.shape[-2]} pixels, smaller than one "
                 f"patch of {self.size}x{self.size}; grow on a larger grid"
             )
-        levels = _count_levels(image, self.size * self.share, self.levels)
+        levels = _count_levels(image, self.size * self.across, self.levels)
         draws = []
         for level, images in enumerate(pyramid(image, levels, wrap=self.wrap)):
             # A torus that was not halved evenly has a seam: its patches stay off it.

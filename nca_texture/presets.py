@@ -170,7 +170,7 @@ _MUNCA_DEPARTURES = (
 
 PRESETS: dict[str, Preset] = {
     "draft": Preset(_DRAFT, "five minutes on two CPU cores, nothing to download"),
-    "balanced": Preset(_BALANCED, "a larger rule and longer growth, for a coffee break"),
+    "balanced": Preset(_BALANCED, "a larger grid and more iterations, for a coffee break"),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
     "distill-2021": Preset(
         _DISTILL,

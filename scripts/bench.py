@@ -7,7 +7,7 @@ Times of one machine mean little on another, and on a busy machine little at all
 the ratio of two contenders that took turns. The notebook's step is written here as in Self-
 Organising Textures' PyTorch notebook (Niklasson et al., Distill 2021): circular padding, one
 convolution with the four filters, two 1x1 convolutions, a random mask. With JAX installed, a jitted
-step joins in, once with convolutions and once with shifted copies, whichever is faster.
+step joins in, once with convolutions and once with shifted copies.
 """
 
 import argparse

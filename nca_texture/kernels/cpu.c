@@ -258,15 +258,12 @@ static float alpha(const struct job *job, const float *cells, long row, long col
 static int lives(const struct job *job, const float *cells, long y, long x) {
   const int32_t *rows = job->near_rows + job->radius + y, *columns = job->near_columns + job->radius + x;
   const long even = job->hex ? !(job->rows[y] & 1) : 0;
-  float most = 0;
   int any = 0;
   for (long i = -1; i <= 1; i++)
     for (long j = -1; j <= 1; j++) {
       /* On hexagons even rows miss the right-hand corners, odd rows the left-hand ones. */
       if (job->hex && i && j == (even ? 1 : -1)) continue;
-      const float value = alpha(job, cells, rows[i], columns[j]);
-      any |= value > job->threshold;
-      most = value > most ? value : most;
+      any |= alpha(job, cells, rows[i], columns[j]) > job->threshold;
     }
   return any;
 }
