@@ -5,6 +5,7 @@ derivatives. Gains say how strongly a filter answers to the functions x, y, x^2 
 true lattice, so that a rule trained on squares can run on hexagons and the reverse.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,22 +124,11 @@ class Perception(nn.Module):
         Gradients turn by ``angle`` (radians; kx = c*gx - s*gy, ky = s*gx + c*gy as in Growing
         NCA) and scale by 1/dx and 1/dy, second derivatives by 1/dx^2 and 1/dy^2 (NoiseNCA).
         """
-        maps = torch.tensor([[angle], [dx], [dy]], dtype=torch.float64)
-        return self.mix_maps(*maps)[..., 0].to(self.basis.dtype)
+        return torch.tensor(_mix(self.bank.filters, angle, dx, dy), dtype=self.basis.dtype)
 
     def mix_maps(self, angle: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
         """Coefficients [F, 5, *map] of every cell for maps of one shape; see ``mix``."""
-        zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-        c, s = angle.cos(), angle.sin()
-        rows: dict[str, Sequence[Tensor]] = {
-            "identity": (one, zero, zero, zero, zero),
-            "gradient_x": (zero, c / dx, -s / dy, zero, zero),
-            "gradient_y": (zero, s / dx, c / dy, zero, zero),
-            "laplacian": (zero, zero, zero, dx**-2.0, dy**-2.0),
-            "laplacian_x": (zero, zero, zero, dx**-2.0, zero),
-            "laplacian_y": (zero, zero, zero, zero, dy**-2.0),
-        }
-        return torch.stack([torch.stack(list(rows[name])) for name in self.bank.filters])
+        return _mix_maps(self.bank.filters, angle, dx, dy)
 
     def filters(self, angle: float = 0.0, dx: float = 1.0, dy: float = 1.0) -> Tensor:
         """Kernels by row parity: [R, C, F, K, K], R is 1 on squares and 2 on hexagons."""
@@ -177,6 +167,28 @@ class Perception(nn.Module):
             -2,
         )
         return torch.stack([left, right])
+
+
+@functools.lru_cache(maxsize=64)  # every call of `grow` asks
+def _mix(names: Sequence[str], angle: float, dx: float, dy: float) -> list[list[float]]:
+    """Coefficients [F, 5] of one cell; see ``Perception.mix``."""
+    maps = torch.tensor([[angle], [dx], [dy]], dtype=torch.float64, device="cpu")
+    return _mix_maps(names, *maps)[..., 0].tolist()
+
+
+def _mix_maps(names: Sequence[str], angle: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """Coefficients [F, 5, *map] of the filters called ``names``."""
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    c, s = angle.cos(), angle.sin()
+    rows: dict[str, Sequence[Tensor]] = {
+        "identity": (one, zero, zero, zero, zero),
+        "gradient_x": (zero, c / dx, -s / dy, zero, zero),
+        "gradient_y": (zero, s / dx, c / dy, zero, zero),
+        "laplacian": (zero, zero, zero, dx**-2.0, dy**-2.0),
+        "laplacian_x": (zero, zero, zero, dx**-2.0, zero),
+        "laplacian_y": (zero, zero, zero, zero, dy**-2.0),
+    }
+    return torch.stack([torch.stack(list(rows[name])) for name in names])
 
 
 def _basis(bank: Bank, layout: Layout) -> Tensor:
