@@ -340,10 +340,14 @@ def test_nothing_is_read_that_was_not_written(
 @pytest.mark.parametrize("kind", LAWS)
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @everywhere
-def test_fewer_digits_are_close(place: Place, precision: str, kind: str) -> None:
+def test_fewer_digits_are_close(
+    place: Place, precision: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     automaton = awake(**LAWS[kind])
     state = noise(2, automaton.channels, 6, 5)
     rule = automaton._rule(state, (6, 5), None, 1.0, 1.0, 0.0, precision)
+    if place.kernel == "cpu" and cpu.instruction_set("avx512bf16") is None:
+        monkeypatch.setenv("NCA_TEXTURE_EMULATE_BFLOAT16", "1")
     if place.device == "cpu" and kernels.KERNELS[place.kernel][1](rule, state):
         pytest.skip(f"the {place.kernel} kernel has no {precision} here")
     got = grown(automaton, state, place, precision=precision)
@@ -388,6 +392,95 @@ def test_a_kernel_asked_for_is_the_one_that_runs(
     automaton.grow(state, kernel=place.kernel)
     assert calls == [place.kernel]
     assert automaton.kernel_for(state, place.kernel) == place.kernel
+
+
+@pytest.mark.parametrize("kind", LAWS)
+@pytest.mark.parametrize("whose", ["torch's", "its own"])
+def test_threads_change_no_bit(whose: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if cpu.instruction_set() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
+    if whose == "torch's" and cpu._team() is None:
+        pytest.skip("torch runs its loops without OpenMP's GOMP_parallel here")
+    if whose == "its own":
+        monkeypatch.setattr(cpu, "_team", lambda: None)
+    monkeypatch.setattr(cpu, "_SHARE", 1)
+    automaton = awake(**LAWS[kind])
+    state = noise(2, automaton.channels, 30, 9)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(grown(automaton, state, Place("cpu", "cpu"), steps=3))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(other[name], found[0][name]) for name in found[0])
+
+
+def test_memory_that_served_before_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    if cpu.instruction_set() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
+    automaton, state = awake(living=True, bank="learned"), noise(2, 6, 9, 7)
+    want = grown(automaton, state, Place("cpu", "cpu"))
+    store = cpu._Store(10**6)
+    monkeypatch.setattr(cpu, "_STORE", store)
+    monkeypatch.setattr(cpu, "_LARGE", 0)
+    for _ in range(2):
+        got = grown(automaton, state, Place("cpu", "cpu"))
+        assert all(torch.equal(got[name], want[name]) for name in want)
+        assert len(store.held) == 3  # states, a gradient and what strips add to it
+        for memory in store.held.values():
+            memory.fill(torch.nan)
+
+
+def test_memory_is_lent_once_and_little_is_held() -> None:
+    store = cpu._Store(4 * 250)
+    first, second = store.take(100), store.take(100)
+    first.fill_(1)
+    second.fill_(2)
+    assert (first == 1).all()
+    del first
+    third = store.take(90)
+    assert (third == 1).all()  # it serves again,
+    assert not store.held
+    view = third[5:9]
+    del third
+    assert not store.held  # not while anybody looks at it,
+    assert (view == 1).all()
+    del view, second
+    assert sorted(map(len, store.held.values())) == [100, 100]
+    small = store.take(20)
+    assert len(store.held) == 2  # not for what is far smaller,
+    del small
+    store.take(200)  # and not more than was agreed
+    assert sum(each.nbytes for each in store.held.values()) <= 1000
+
+
+FORKED = """
+import os
+import torch
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.kernels import cpu
+
+torch.set_num_threads(4)
+cpu._SHARE = 1
+automaton = CellularAutomaton(channels=4, hidden=8)
+state = automaton.seed(4, (32, 16))
+with torch.no_grad():
+    want = automaton.grow(state, 3, kernel="cpu")
+    child = os.fork()
+    got = automaton.grow(state, 3, kernel="cpu")
+if not child:
+    os._exit(0 if torch.equal(got, want) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_grows_the_same() -> None:
+    if cpu.instruction_set() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("instructions", ["avx512", "avx2", "plain"])

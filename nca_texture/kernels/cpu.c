@@ -1,8 +1,9 @@
 /* Steps of the automaton on CPUs: forward, and backward from kept states.
  *
- * cpu.py fills `struct job` and calls grow() or grow_back(); both run all steps in one call, on
- * threads of their own that meet between the phases of a step. Nothing here depends on how many
- * threads there are: a strip of rows is always the same strip, and sums of weights belong to strips.
+ * cpu.py fills `struct job` and calls grow() or grow_back(); both run all steps in one call. A step
+ * is one phase or more, and a phase many tasks, which threads take one after the other: a phase ends
+ * when its tasks are done, whoever came to do them. Nothing here depends on how many threads there
+ * are: a strip of rows is always the same strip, and sums of weights belong to strips.
  */
 
 #include <math.h>
@@ -12,6 +13,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #ifdef _WIN32
 #define EXPORT __declspec(dllexport)
@@ -28,7 +36,7 @@ struct job {
   int32_t hidden, wide; /* hidden units, and rounded up to a multiple of LANES */
   int32_t inputs, inputs_stride, inputs_rows, inputs_lanes, channels_rows;
   int32_t bank; /* numbers in the filters of one parity */
-  int32_t always, limit_map, living, hex, strip, groups, threads, steps, first_step, keep;
+  int32_t always, limit_map, living, hex, strip, groups, threads, steps, first_step, first_slot, keep;
   float dt, percept_limit, hidden_limit, update_limit, state_limit, threshold;
   const int32_t *rows, *columns;           /* world coordinates [height], [width] */
   const int32_t *near_rows, *near_columns; /* [height or width + 2 radius]; -1 lies beyond zero */
@@ -40,11 +48,14 @@ struct job {
   const void *in_back, *out_back;          /* [hidden, inputs_lanes], [channels, wide] */
   const float *in_bias, *out_bias;         /* [wide], [lanes] */
   float *zeros;                            /* [lanes] */
+  const float *given;                      /* [batch, channels, height, width], or NULL: */
+  float *result;                           /* what is laid out as cells before, and back behind */
   float *states;                           /* [steps + 1 or 2, batch, height, width, lanes] */
   uint8_t *alive;                          /* [steps or 1, batch, height, width], or NULL */
-  float *gradient;                         /* [batch, height, width, lanes], in and out */
+  float *gradient;                         /* [batch, height, width, lanes] */
   float *local;                            /* [batch, strips, strip + 2 radius, width, lanes] */
   float *sum_in_weight, *sum_in_bias, *sum_out_weight, *sum_out_bias, *sum_coefs; /* [groups, ...] */
+  void (*team)(void (*)(void *), void *, unsigned, unsigned); /* OpenMP's threads, or NULL */
 };
 
 struct scratch { /* of one thread */
@@ -70,85 +81,80 @@ static inline uint32_t hash(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
   return x + y * w;
 }
 
+/* The upper half of a float, rounded to even. */
+static inline uint32_t bfloat16(float value) {
+  const union { float value; uint32_t bits; } it = {value};
+  if (value != value) return it.bits >> 16 | 0x40;
+  return (it.bits + 0x7fff + (it.bits >> 16 & 1)) >> 16;
+}
+
+#define NATIVE 1
+#define EMULATED 2
+
 #define UNROLL _Pragma("GCC unroll 8")
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
 #define NAME(x) JOIN(x, SET)
+
+/* Between these two, code is compiled for a processor that has `features`. */
+#define PRAGMA(...) _Pragma(#__VA_ARGS__)
+#ifdef __clang__
+#define BEGIN(features)                                                                            \
+  PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define END PRAGMA(clang attribute pop)
+#else
+#define BEGIN(features)                                                                            \
+  PRAGMA(GCC push_options) PRAGMA(GCC target(features, "prefer-vector-width=512"))
+#define END PRAGMA(GCC pop_options)
+#endif
 
 #if defined(__x86_64__)
 
 #define SET avx512
 #define VL 16
 #define NV 6
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,fma,prefer-vector-width=512")
-#endif
+#define BF16 0
+BEGIN("avx512f,avx512vl,avx512bw,avx512dq,fma")
 #include "cpu_step.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef SET
-#undef VL
-#undef NV
+END
 
 #define SET avx512bf16
 #define VL 16
 #define NV 6
-#define BF16
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma,prefer-vector-width=512")
-#endif
+#define BF16 NATIVE
+BEGIN("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma")
 #include "cpu_step.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef SET
-#undef VL
-#undef NV
-#undef BF16
+END
 
 #define SET avx2
 #define VL 8
 #define NV 3
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
+#define BF16 0
+BEGIN("avx2,fma")
 #include "cpu_step.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef SET
-#undef VL
-#undef NV
+END
 
-#define SET plain
-#define VL 4
+#define SET avx2bf16
+#define VL 8
 #define NV 3
+#define BF16 EMULATED
+BEGIN("avx2,fma")
 #include "cpu_step.h"
+END
 
-#else /* 32 registers of four floats, as on 64-bit ARM */
+#define PLAIN_NV 3
+
+#else
+
+#define PLAIN_NV 6 /* 32 registers of four floats, as on 64-bit ARM */
+
+#endif
 
 #define SET plain
 #define VL 4
-#define NV 6
+#define NV PLAIN_NV
+#define BF16 0
 #include "cpu_step.h"
-
-#endif
 
 typedef void forward_strip(const struct job *, struct scratch *, long, uint32_t, const float *,
                            float *, long, long);
@@ -166,7 +172,9 @@ static const struct set {
 #endif
     {"plain", forward_strip_plain, backward_strip_plain},
 #if defined(__x86_64__)
-    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16}, /* only by name */
+    /* Only by name: products of bfloat16, and the same slowly where a processor has none. */
+    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16},
+    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16},
 #endif
 };
 
@@ -177,7 +185,8 @@ static int has(const char *name) {
   if (!strcmp(name, "avx512"))
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  if (!strcmp(name, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!strcmp(name, "avx2") || !strcmp(name, "avx2bf16"))
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
   return !strcmp(name, "plain");
 }
@@ -194,25 +203,34 @@ EXPORT const char *instruction_set(const char *name) {
   return set ? set->name : NULL;
 }
 
+/* What threads that work on one job share. Whoever comes last, the caller or a thread that came too
+ * late to find a task, frees it; so nobody waits for the late. */
 struct crew {
-  const struct job *job;
+  struct job job;
   const struct set *set;
   int backward;
-  atomic_int failed, arrived, round;
-  atomic_int *taken; /* [phases]: how many tasks of each were taken */
+  atomic_int members, done;
+  struct phase {
+    atomic_int taken, done;
+  } phases[]; /* of all steps, one after the other */
 };
 
-/* Wait until every thread of the crew is here. */
-static void meet(struct crew *crew) {
-  const int round = atomic_load(&crew->round);
-  if (atomic_fetch_add(&crew->arrived, 1) == crew->job->threads - 1) {
-    atomic_store(&crew->arrived, 0);
-    atomic_fetch_add(&crew->round, 1);
-    return;
+/* The next task of a phase of `tasks`, or -1 when all are taken: then it waits until they are done. */
+static int next_task(struct phase *phase, int tasks) {
+  if (atomic_load(&phase->taken) < tasks) {
+    const int task = atomic_fetch_add(&phase->taken, 1);
+    if (task < tasks) return task;
   }
-  for (int turns = 0; atomic_load(&crew->round) == round; turns++)
+  for (int turns = 0; atomic_load(&phase->done) < tasks; turns++) {
     if (turns > 4000) sched_yield();
+#if defined(__x86_64__)
+    _mm_pause();
+#endif
+  }
+  return -1;
 }
+
+static void finish_task(struct phase *phase) { atomic_fetch_add(&phase->done, 1); }
 
 static float *take(float **memory, long count) {
   float *taken = *memory;
@@ -272,77 +290,146 @@ static long count_strips(const struct job *job) { return (job->height + job->str
 
 static long least(long a, long b) { return a < b ? a : b; }
 
-static void forward_steps(struct crew *crew, struct scratch *s) {
-  const struct job *job = crew->job;
-  const long strips = count_strips(job), row = (long)job->width * job->lanes;
-  const long sample_size = row * job->height, cells = (long)job->height * job->width;
-  const int tasks = (int)(strips * job->batch), phases = job->living >= 0 ? 3 : 1;
-  for (long step = 0; step < job->steps; step++) {
-    const long slots = job->keep ? job->steps + 1 : 2;
-    float *before = job->states + step % slots * job->batch * sample_size;
-    float *after = job->states + (step + 1) % slots * job->batch * sample_size;
-    uint8_t *alive = job->alive ? job->alive + (job->keep ? step : 0) * job->batch * cells : NULL;
-    for (int phase = 0; phase < phases; phase++) {
-      atomic_int *taken = crew->taken + step * phases + phase;
-      for (int task; (task = atomic_fetch_add(taken, 1)) < tasks;) {
-        const long sample = task / strips, y0 = task % strips * job->strip;
-        const long y1 = least(y0 + job->strip, job->height), at = sample * sample_size;
-        if (phase == 0) {
-          crew->set->forward(job, s, sample, (uint32_t)(job->first_step + step), before + at,
-                             after + at, y0, y1);
-        } else if (phase == 1) {
-          for (long y = y0; y < y1; y++)
-            for (long x = 0; x < job->width; x++)
-              alive[sample * cells + y * job->width + x] =
-                  lives(job, before + at, y, x) && lives(job, after + at, y, x);
-        } else {
-          for (long i = y0 * job->width; i < y1 * job->width; i++) {
-            float *cell = after + at + i * job->lanes;
-            const float living = alive[sample * cells + i], most = job->state_limit;
-            for (long c = 0; c < job->lanes; c++) {
-              const float value = cell[c] * living;
-              cell[c] = value < -most ? -most : value > most ? most : value;
-            }
-          }
-        }
-      }
-      meet(crew);
-    }
+enum { LINE = 16 }; /* numbers of a cache line: whole ones are read and written, since channels lie
+                     * so far apart that their lines push each other out of the cache */
+
+/* Cells [height, width, lanes] of a sample's rows [y0, y1) from channels [channels, height, width]. */
+static void lay_out(const struct job *job, const float *from, float *cells, long y0, long y1) {
+  const long width = job->width, lanes = job->lanes, plane = width * job->height, end = y1 * width;
+  for (long start = y0 * width, stop; start < end; start = stop) {
+    stop = least(start + LINE, end);
+    for (long c = 0; c < job->channels; c++)
+      for (long i = start; i < stop; i++) cells[i * lanes + c] = from[c * plane + i];
+    for (long i = start; i < stop; i++)
+      for (long c = job->channels; c < lanes; c++) cells[i * lanes + c] = 0;
   }
 }
 
+/* And back. */
+static void put_back(const struct job *job, const float *cells, float *to, long y0, long y1) {
+  const long width = job->width, lanes = job->lanes, plane = width * job->height, end = y1 * width;
+  for (long start = y0 * width, stop; start < end; start = stop) {
+    stop = least(start + LINE, end);
+    for (long c = 0; c < job->channels; c++)
+      for (long i = start; i < stop; i++) to[c * plane + i] = cells[i * lanes + c];
+  }
+}
+
+/* A strip of rows of one sample: what most tasks are about. */
+struct strip {
+  long sample, y0, y1;
+};
+
+static struct strip strip_of(const struct job *job, int task) {
+  const long strips = count_strips(job), y0 = task % strips * job->strip;
+  return (struct strip){task / strips, y0, least(y0 + job->strip, job->height)};
+}
+
+/* Turn what was given into `cells` [batch, height, width, lanes], when something was. */
+static struct phase *lay_out_all(struct crew *crew, struct phase *phase, float *cells) {
+  const struct job *job = &crew->job;
+  const long size = (long)job->height * job->width;
+  const int tasks = (int)(count_strips(job) * job->batch);
+  if (!job->given) return phase;
+  for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+    const struct strip at = strip_of(job, task);
+    lay_out(job, job->given + at.sample * size * job->channels,
+            cells + at.sample * size * job->lanes, at.y0, at.y1);
+  }
+  return phase + 1;
+}
+
+static struct phase *put_back_all(struct crew *crew, struct phase *phase, const float *cells) {
+  const struct job *job = &crew->job;
+  const long size = (long)job->height * job->width;
+  const int tasks = (int)(count_strips(job) * job->batch);
+  if (!job->result) return phase;
+  for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+    const struct strip at = strip_of(job, task);
+    put_back(job, cells + at.sample * size * job->lanes,
+             job->result + at.sample * size * job->channels, at.y0, at.y1);
+  }
+  return phase + 1;
+}
+
+static void forward_steps(struct crew *crew, struct scratch *s) {
+  const struct job *job = &crew->job;
+  const long row = (long)job->width * job->lanes;
+  const long sample_size = row * job->height, cells = (long)job->height * job->width;
+  const long slots = job->keep ? job->steps + 1 : 2, size = job->batch * sample_size;
+  const int tasks = (int)(count_strips(job) * job->batch);
+  float *after = job->states + job->first_slot * size;
+  struct phase *phase = lay_out_all(crew, crew->phases, after);
+  for (long step = 0; step < job->steps; step++) {
+    const float *before = after;
+    after = job->states + (job->first_slot + step + 1) % slots * size;
+    uint8_t *alive = job->alive ? job->alive + (job->keep ? step : 0) * job->batch * cells : NULL;
+    for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+      const struct strip at = strip_of(job, task);
+      const long from = at.sample * sample_size;
+      crew->set->forward(job, s, at.sample, (uint32_t)(job->first_step + step), before + from,
+                         after + from, at.y0, at.y1);
+    }
+    phase++;
+    if (job->living < 0) continue;
+    for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+      const struct strip at = strip_of(job, task);
+      const long from = at.sample * sample_size;
+      for (long y = at.y0; y < at.y1; y++)
+        for (long x = 0; x < job->width; x++)
+          alive[at.sample * cells + y * job->width + x] =
+              lives(job, before + from, y, x) && lives(job, after + from, y, x);
+    }
+    phase++;
+    for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+      const struct strip at = strip_of(job, task);
+      for (long i = at.y0 * job->width; i < at.y1 * job->width; i++) {
+        float *cell = after + at.sample * sample_size + i * job->lanes;
+        const float living = alive[at.sample * cells + i], most = job->state_limit;
+        for (long c = 0; c < job->lanes; c++) {
+          const float value = cell[c] * living;
+          cell[c] = value < -most ? -most : value > most ? most : value;
+        }
+      }
+    }
+    phase++;
+  }
+  put_back_all(crew, phase, after);
+}
+
 static void backward_steps(struct crew *crew, struct scratch *s) {
-  const struct job *job = crew->job;
+  const struct job *job = &crew->job;
   const long strips = count_strips(job), row = (long)job->width * job->lanes, radius = job->radius;
   const long sample_size = row * job->height, cells = (long)job->height * job->width;
-  const long local_size = (job->strip + 2 * radius) * row, tasks = strips * job->batch;
+  const long local_size = (job->strip + 2 * radius) * row;
+  const int tasks = (int)(strips * job->batch);
+  struct phase *phase = lay_out_all(crew, crew->phases, job->gradient);
   for (long step = job->steps - 1; step >= 0; step--) {
     const float *before = job->states + step * job->batch * sample_size;
     const uint8_t *alive = job->alive ? job->alive + step * job->batch * cells : NULL;
-    atomic_int *taken = crew->taken + step * 2;
-    for (int group; (group = atomic_fetch_add(taken, 1)) < job->groups;) {
+    for (int group; (group = next_task(phase, job->groups)) >= 0; finish_task(phase)) {
       const long out = job->kind == KIND_ABS ? job->lanes : job->wide;
       struct sums sums = {
           job->sum_in_weight + group * job->inputs_rows * out, job->sum_in_bias + group * job->wide,
           job->sum_out_weight + group * job->channels_rows * job->wide,
           job->sum_out_bias + group * job->lanes,
           job->sum_coefs ? job->sum_coefs + group * job->parities * job->bank : NULL};
-      for (long task = group; task < tasks; task += job->groups) {
-        const long sample = task / strips, y0 = task % strips * job->strip;
-        crew->set->backward(job, s, &sums, sample, (uint32_t)(job->first_step + step),
-                            before + sample * sample_size, alive ? alive + sample * cells : NULL,
-                            job->gradient + sample * sample_size, job->local + task * local_size, y0,
-                            least(y0 + job->strip, job->height));
+      for (int task = group; task < tasks; task += job->groups) {
+        const struct strip at = strip_of(job, task);
+        crew->set->backward(job, s, &sums, at.sample, (uint32_t)(job->first_step + step),
+                            before + at.sample * sample_size, alive ? alive + at.sample * cells : NULL,
+                            job->gradient + at.sample * sample_size, job->local + task * local_size,
+                            at.y0, at.y1);
       }
     }
-    meet(crew);
+    phase++;
     /* Every row is the sum of its own strip's and of what the borders of strips fell upon it. */
-    for (int task; (task = atomic_fetch_add(taken + 1, 1)) < tasks;) {
-      const long sample = task / strips, y0 = task % strips * job->strip;
-      const float *locals = job->local + sample * strips * local_size;
-      for (long y = y0; y < least(y0 + job->strip, job->height); y++) {
-        float *to = job->gradient + sample * sample_size + y * row;
-        memcpy(to, job->local + task * local_size + (y - y0 + radius) * row, row * sizeof(float));
+    for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+      const struct strip at = strip_of(job, task);
+      const float *locals = job->local + at.sample * strips * local_size;
+      for (long y = at.y0; y < at.y1; y++) {
+        float *to = job->gradient + at.sample * sample_size + y * row;
+        memcpy(to, job->local + task * local_size + (y - at.y0 + radius) * row, row * sizeof(float));
         for (long strip = 0; strip < strips; strip++) {
           const long top = strip * job->strip, end = least(top + job->strip, job->height);
           for (long i = 0; i < 2 * radius; i++) {
@@ -354,53 +441,101 @@ static void backward_steps(struct crew *crew, struct scratch *s) {
         }
       }
     }
-    meet(crew);
+    phase++;
   }
+  put_back_all(crew, phase, job->gradient);
 }
 
-static void *work(void *argument) {
-  struct crew *crew = argument;
+static void take_steps(struct crew *crew, struct scratch *s) {
+  if (crew->backward)
+    backward_steps(crew, s);
+  else
+    forward_steps(crew, s);
+  free(s->percepts);
+}
+
+/* A thread without memory of its own leaves its share to the others. */
+static void help(struct crew *crew) {
   struct scratch scratch;
-  const int ready = set_up(crew->job, &scratch);
-  if (!ready) atomic_store(&crew->failed, 1);
-  meet(crew);
-  if (!atomic_load(&crew->failed)) {
-    if (crew->backward)
-      backward_steps(crew, &scratch);
-    else
-      forward_steps(crew, &scratch);
-  }
-  if (ready) free(scratch.percepts);
+  if (!set_up(&crew->job, &scratch)) return;
+  take_steps(crew, &scratch);
+  atomic_store(&crew->done, 1);
+}
+
+static void leave(struct crew *crew) {
+  if (atomic_fetch_sub(&crew->members, 1) == 1) free(crew);
+}
+
+static void team_member(void *crew) { help(crew); }
+
+static void *thread_member(void *crew) {
+  help(crew);
+  leave(crew);
   return NULL;
 }
 
-/* Run a job on its threads; 0, or 1 when memory or threads are short. */
-static int run(struct job *job, const char *name, int backward) {
-  struct crew crew = {.job = job, .set = find_set(name), .backward = backward};
-  if (!crew.set) return 1;
-  crew.taken = calloc(3 * (size_t)job->steps + 1, sizeof(atomic_int));
-  pthread_t *threads = calloc(job->threads, sizeof(pthread_t));
-  int started = 0;
-  if (!crew.taken || !threads) {
-    free(crew.taken);
-    free(threads);
-    return 1;
+/* Do a job with threads of our own; 0 without memory. */
+static int work_with_threads(struct crew *crew) {
+  struct scratch own;
+  if (!set_up(&crew->job, &own)) return 0;
+  for (int i = 1; i < crew->job.threads; i++) {
+    pthread_t thread;
+    atomic_fetch_add(&crew->members, 1);
+    if (pthread_create(&thread, NULL, thread_member, crew)) {
+      atomic_fetch_sub(&crew->members, 1);
+      break; /* a smaller crew does the same */
+    }
+    pthread_detach(thread);
   }
-  /* A thread that cannot be had leaves a smaller crew; nobody passes the first meeting before all
-   * that were started are counted. */
-  const int wanted = job->threads;
-  atomic_store(&crew.arrived, -wanted);
-  for (int i = 1; i < wanted; i++)
-    if (!pthread_create(&threads[started], NULL, work, &crew)) started++;
-  job->threads = started + 1;
-  atomic_fetch_add(&crew.arrived, wanted);
-  work(&crew);
-  for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
-  free(crew.taken);
-  free(threads);
-  return atomic_load(&crew.failed);
+  take_steps(crew, &own);
+  return 1;
 }
 
-EXPORT int grow(struct job *job, const char *set) { return run(job, set, 0); }
+/* Ask for pages of 2 MB: states are large, and to touch fresh pages of 4 KB costs more than a step. */
+static void prefer_large_pages(const void *memory, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t page = (uintptr_t)1 << 21;
+  const uintptr_t first = ((uintptr_t)memory + page - 1) & ~(page - 1);
+  const uintptr_t end = ((uintptr_t)memory + bytes) & ~(page - 1);
+  if (memory && first < end) madvise((void *)first, end - first, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
 
-EXPORT int grow_back(struct job *job, const char *set) { return run(job, set, 1); }
+/* Run a job; 0, or 1 when memory is short. */
+static int run(const struct job *job, const char *name, int backward) {
+  const struct set *set = find_set(name);
+  const size_t phases = 3 * (size_t)job->steps + 2;
+  struct crew *crew = calloc(1, sizeof *crew + phases * sizeof(struct phase));
+  if (!set || !crew) {
+    free(crew);
+    return 1;
+  }
+  const size_t cells = (size_t)job->batch * job->height * job->width;
+  const size_t state = cells * job->lanes * sizeof(float);
+  prefer_large_pages(job->states, state * (job->keep ? job->steps + 1 : 2));
+  prefer_large_pages(job->result, cells * job->channels * sizeof(float));
+  if (backward) {
+    const size_t rows = count_strips(job) * (job->strip + 2 * job->radius);
+    prefer_large_pages(job->gradient, state);
+    prefer_large_pages(job->local, job->batch * rows * job->width * job->lanes * sizeof(float));
+  }
+  crew->job = *job;
+  crew->set = set;
+  crew->backward = backward;
+  atomic_store(&crew->members, 1);
+  int done;
+  if (job->team && job->threads > 1) {
+    job->team(team_member, crew, (unsigned)job->threads, 0);
+    done = atomic_load(&crew->done);
+  } else {
+    done = work_with_threads(crew);
+  }
+  leave(crew);
+  return !done;
+}
+
+EXPORT int grow(const struct job *job, const char *set) { return run(job, set, 0); }
+
+EXPORT int grow_back(const struct job *job, const char *set) { return run(job, set, 1); }

@@ -9,9 +9,12 @@ import ctypes
 import functools
 import importlib.machinery
 import math
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -25,9 +28,16 @@ _ROWS = 4  # sums of weights are blocks of this many rows
 _MOST_SIZE = 9  # cells across a filter
 _STRIP_BYTES = 2**17  # of a strip of rows: with its sums it fits into a core's cache
 _MOST_GROUPS = 32  # strips share this many sums of weights; fixed, so that threads change no bit
+_STRIPS = 8  # at least so many in a sample, if they are not too thin: shared out evenly
 _CHUNK = 2**24  # cell-steps of one call without gradients, so that Ctrl+C is heard
+_MOST_STEPS = 2**12  # of one such call
+_SHARE = 2**12  # cell-steps that are worth waking a thread for
 
 _SETS: dict[str, str | None] = {"float32": None, "bfloat16": "avx512bf16"}  # None: the best here
+_EMULATED = "avx2bf16"
+_PROCESS = os.getpid()
+_LARGE = 2**22  # bytes; what is smaller is in good hands with torch
+_MOST_HELD = 4  # pieces of memory: a training iteration uses three at a time
 
 
 def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -42,7 +52,7 @@ class _Job(ctypes.Structure):
             ctypes.c_int32,
             "kind batch height width channels lanes filters size radius parities hidden wide "
             "inputs inputs_stride inputs_rows inputs_lanes channels_rows bank "
-            "always limit_map living hex strip groups threads steps first_step keep",
+            "always limit_map living hex strip groups threads steps first_step first_slot keep",
         ),
         *_fields(
             ctypes.c_float,
@@ -52,8 +62,8 @@ class _Job(ctypes.Structure):
             ctypes.c_void_p,
             "rows columns near_rows near_columns limit seeds coefs "
             "in_weight out_weight in_back out_back in_bias out_bias "
-            "zeros states alive gradient local "
-            "sum_in_weight sum_in_bias sum_out_weight sum_out_bias sum_coefs",
+            "zeros given result states alive gradient local "
+            "sum_in_weight sum_in_bias sum_out_weight sum_out_bias sum_coefs team",
         ),
     )
 
@@ -68,6 +78,76 @@ def _library() -> ctypes.CDLL | None:
             library.instruction_set.restype = ctypes.c_char_p
             return library
     return None
+
+
+class _Store:
+    """Large memory that was used and will be again, so that not every call pays for fresh pages.
+
+    What nobody uses any more is held until it serves again: the last ``_MOST_HELD`` pieces, and no
+    more than ``most`` bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held: dict[int, np.ndarray] = {}  # the one that came back last is last
+
+    def take(self, count: int) -> Tensor:
+        """Hand out ``count`` numbers, whatever they are."""
+        memory = None
+        for key, held in list(self.held.items()):
+            if count <= len(held) <= 4 * count:
+                memory = self.held.pop(key, None)  # None: another thread was faster
+            if memory is not None:
+                break
+        if memory is None:
+            memory = np.empty(count, np.float32)
+        lent = memory[:count]
+        weakref.finalize(lent, self._take_back, memory).atexit = False
+        return torch.from_numpy(lent)  # which holds `lent` for as long as it lives
+
+    def _take_back(self, memory: np.ndarray) -> None:
+        self.held[id(memory)] = memory
+        held = list(self.held.items())
+        while len(held) > _MOST_HELD or sum(each.nbytes for _, each in held) > self.most:
+            self.held.pop(held.pop(0)[0], None)
+
+
+def _physical_memory() -> int:
+    """Bytes of this machine; 8 GiB where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**33
+
+
+_STORE = _Store(_physical_memory() // 8)
+
+
+@functools.cache
+def _find_team() -> int | None:
+    """Find the OpenMP that torch runs its own loops with: the address of its GOMP_parallel."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+def _team() -> int | None:
+    """Share torch's threads where that can be: others would wait while these spin for more work.
+
+    In a process that was forked they are gone, and OpenMP would wait for them without end.
+    """
+    return _find_team() if os.getpid() == _PROCESS else None
+
+
+def _instructions(precision: str) -> str | None:
+    """Name the instruction set for products of ``precision``; None is the best here.
+
+    NCA_TEXTURE_EMULATE_BFLOAT16=1 lets processors without bfloat16 compute what others would, up to
+    the order of sums, several times more slowly: for tests and comparisons.
+    """
+    emulate = os.environ.get("NCA_TEXTURE_EMULATE_BFLOAT16", "") not in ("", "0")
+    return _EMULATED if precision == "bfloat16" and emulate else _SETS[precision]
 
 
 def instruction_set(wanted: str | None = None) -> str | None:
@@ -90,7 +170,7 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
     if rule.precision not in _SETS:
         found.append(f"it cannot multiply in {rule.precision}")
-    elif _SETS[rule.precision] and not instruction_set(_SETS[rule.precision]):
+    elif (wanted := _instructions(rule.precision)) and not instruction_set(wanted):
         found.append(f"this processor cannot multiply in {rule.precision}")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are the reference kernel's")
@@ -110,12 +190,7 @@ def grow(
         x is not None and x.requires_grad for x in (state, *weights)
     ):
         return _Grow.apply(state, *weights, rule, steps, seeds, start, world)
-    job = _Steps(rule, state, seeds, world)
-    cells = job.cells(state)
-    chunk = max(1, _CHUNK // max(1, state.shape[0] * state.shape[2] * state.shape[3]))
-    for done in range(0, steps, chunk):
-        cells = job.forward(cells, min(chunk, steps - done), start + done)
-    return job.state(cells)
+    return _Steps(rule, state, seeds, world).forward(state, steps, start)
 
 
 class _Grow(torch.autograd.Function):
@@ -138,9 +213,9 @@ class _Grow(torch.autograd.Function):
     ) -> Tensor:
         job = _Steps(rule, state, seeds, world)
         ctx.job, ctx.steps, ctx.start = job, steps, start
-        kept, alive = job.keep(job.cells(state), steps, start)
+        after, kept, alive = job.keep(state, steps, start)
         ctx.save_for_backward(kept, alive)
-        return job.state(kept[-1])
+        return after
 
     @staticmethod
     @once_differentiable
@@ -166,7 +241,8 @@ class _Steps:
         self.wide = lanes if self.is_abs else _up(self.hidden, _LANES)
         self.inputs, self.inputs_rows = inputs, _up(inputs, _ROWS)
         self.order = self._order()
-        strip = max(4 * radius, min(32, _STRIP_BYTES // (self.width * lanes * 4)))
+        strip = min(32, _STRIP_BYTES // (self.width * lanes * 4), -(-self.height // _STRIPS))
+        strip = max(4 * radius, strip)
         self.strip, self.strips = strip, -(-self.height // strip)
         self.groups = min(_MOST_GROUPS, self.batch * self.strips)
         self.radius = radius
@@ -267,31 +343,33 @@ class _Steps:
         padded = _padded(weight, _up(len(weight), 2), columns)
         return padded.view(-1, 2, columns).transpose(1, 2).bfloat16().contiguous()
 
-    def cells(self, state: Tensor) -> Tensor:
-        """Turn ``state`` [B, C, H, W] into cells [B, H, W, lanes]."""
-        cells = state.new_zeros(self.batch, self.height, self.width, self.lanes)
-        cells[..., : self.channels] = state.detach().permute(0, 2, 3, 1)
-        return cells
+    def forward(self, state: Tensor, steps: int, start: int) -> Tensor:
+        """Take ``steps`` steps from ``state`` [B, C, H, W] and forget the way."""
+        states, alive = self._empty(2), self._alive(1)
+        result = state.new_empty(state.shape)
+        work = {"states": states, "alive": alive, "given": state.detach().contiguous()}
+        cells = self.batch * self.height * self.width
+        chunk = max(1, min(_MOST_STEPS, _CHUNK // max(1, cells)))
+        for done in range(0, max(steps, 1), chunk):
+            count = min(chunk, steps - done)
+            if done + count == steps:
+                work["result"] = result
+            self._run("grow", count, start + done, work, first_slot=done % 2)
+            work["given"] = None
+        return result
 
-    def state(self, cells: Tensor) -> Tensor:
-        """Turn cells [B, H, W, lanes] into a state [B, C, H, W]."""
-        return cells[..., : self.channels].permute(0, 3, 1, 2).contiguous()
+    def keep(self, state: Tensor, steps: int, start: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Take ``steps`` steps from ``state`` [B, C, H, W] and keep the way.
 
-    def forward(self, cells: Tensor, steps: int, start: int) -> Tensor:
-        """Take ``steps`` steps from ``cells`` and forget the way."""
-        states = cells.new_empty(2, *cells.shape)
-        states[0] = cells
-        alive = self._alive(1)
-        self._run("grow", steps, start, {"states": states, "alive": alive})
-        return states[steps % 2]
-
-    def keep(self, cells: Tensor, steps: int, start: int) -> tuple[Tensor, Tensor | None]:
-        """Take ``steps`` steps; states [steps + 1, B, H, W, lanes], who lived [steps, B, H, W]."""
-        states = cells.new_empty(steps + 1, *cells.shape)
-        states[0] = cells
-        alive = self._alive(steps)
-        self._run("grow", steps, start, {"states": states, "alive": alive}, keep=True)
-        return states, alive
+        The state after them, all states [steps + 1, B, H, W, lanes] and who lived
+        [steps, B, H, W].
+        """
+        states, alive = self._empty(steps + 1), self._alive(steps)
+        result = state.new_empty(state.shape)
+        given = state.detach().contiguous()
+        work = {"states": states, "alive": alive, "given": given, "result": result}
+        self._run("grow", steps, start, work, keep=True)
+        return result, states, alive
 
     def backward(
         self, states: Tensor, alive: Tensor | None, gradient: Tensor, steps: int, start: int
@@ -304,11 +382,14 @@ class _Steps:
         rule, groups, out = self.rule, self.groups, self.lanes if self.is_abs else self.wide
         local = (self.batch, self.strips, self.strip + 2 * self.radius, self.width, self.lanes)
         learned = rule.filters.requires_grad
+        result = gradient.new_empty(gradient.shape)
         work = {
             "states": states,
             "alive": alive,
-            "gradient": self.cells(gradient),
-            "local": states.new_empty(local),
+            "given": gradient.contiguous(),
+            "result": result,
+            "gradient": self._empty(),
+            "local": _empty(*local),
             "sum_in_weight": states.new_zeros(groups, self.inputs_rows, out),
             "sum_in_bias": states.new_zeros(groups, self.wide),
             "sum_out_weight": states.new_zeros(groups, _up(self.channels, _ROWS), self.wide),
@@ -331,7 +412,7 @@ class _Steps:
             filters = sums["sum_coefs"][..., :channels].permute(0, 3, 1, 2)
             filters = filters.reshape(rule.filters.shape)
         return (
-            self.state(work["gradient"]),
+            result,
             weight_in,
             bias if self.is_abs else sums["sum_in_bias"][:hidden],
             None if rule.weight_out is None else sums["sum_out_weight"][:channels, :hidden],
@@ -339,26 +420,48 @@ class _Steps:
             filters,
         )
 
+    def _empty(self, *slots: int) -> Tensor:
+        """Make room for cells [*slots, B, H, W, lanes]."""
+        return _empty(*slots, self.batch, self.height, self.width, self.lanes)
+
     def _alive(self, steps: int) -> Tensor | None:
         if self.rule.living is None:
             return None
         return torch.empty(steps, self.batch, self.height, self.width, dtype=torch.uint8)
 
     def _run(
-        self, call: str, steps: int, start: int, work: dict[str, Any], *, keep: bool = False
+        self,
+        call: str,
+        steps: int,
+        start: int,
+        work: dict[str, Tensor | None],
+        *,
+        keep: bool = False,
+        first_slot: int = 0,
     ) -> None:
         library = _library()
         assert library is not None  # reasons() was asked
-        tasks = self.batch * self.strips
-        threads = max(1, min(torch.get_num_threads(), tasks))
+        worth = self.batch * self.height * self.width * steps // _SHARE
         job = _Job(
-            **self.settings, threads=threads, steps=steps, first_step=signed(start), keep=int(keep)
+            **self.settings,
+            threads=max(1, min(torch.get_num_threads(), self.batch * self.strips, worth)),
+            steps=steps,
+            first_step=signed(start),
+            first_slot=first_slot,
+            keep=int(keep),
+            team=_team(),
         )
         for name, array in (self.arrays | work).items():
             setattr(job, name, None if array is None else array.data_ptr())
-        wanted = _SETS[self.rule.precision]
+        wanted = _instructions(self.rule.precision)
         if getattr(library, call)(ctypes.byref(job), wanted.encode() if wanted else None):
             raise MemoryError("the cpu kernel found no memory for its threads")
+
+
+def _empty(*shape: int) -> Tensor:
+    """Make room for numbers, with those of before still in it."""
+    count = math.prod(shape)
+    return torch.empty(shape) if 4 * count < _LARGE else _STORE.take(count).view(shape)
 
 
 def _near(count: int, edge: str, radius: int) -> Tensor:

@@ -1,7 +1,8 @@
 /* One step and its backward pass, compiled once for each instruction set by cpu.c.
  *
- * Needs: VL, floats of a vector; NV, vectors of a block of products, M cells tall (M x NV sums stay
- * in registers); NAME(x), which makes names of this set.
+ * Needs, and forgets at its end: SET, the name of this set; VL, floats of a vector; NV, vectors of a
+ * block of products, M cells tall (M x NV sums stay in registers); BF16, whether products are of
+ * bfloat16 (their sums are float32 all the same): 0, NATIVE or EMULATED.
  *
  * Cells are [batch, height, width, lanes]: channels padded with zeros to a multiple of 16. The cells
  * that fire are gathered into tiles of TILE, and only these pass through the layers: at a fire rate
@@ -11,60 +12,35 @@
 
 typedef float NAME(vec) __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 #define vec NAME(vec)
-#ifdef BF16
-typedef uint32_t NAME(factor);
-#else
-typedef float NAME(factor);
-#endif
-#define factor NAME(factor)
 #define LOAD(p) (*(const vec *)(p))
 #define STORE(p, v) (*(vec *)(p) = (v))
 
-#ifdef BF16 /* products of bfloat16, sums of float32 */
+/* What products multiply: floats, or pairs of bfloat16 that are next to each other in k. */
+#if BF16
+typedef uint32_t NAME(factor);
+typedef uint32_t NAME(factors) __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+#else
+typedef float NAME(factor);
+typedef vec NAME(factors);
+#endif
+#define factor NAME(factor)
+#define factors NAME(factors)
+#define LOAD_FACTORS(p) (*(const factors *)(p))
 
-#include <immintrin.h>
+/* sum + left * right; of pairs both products are added. */
+static inline vec NAME(add_product)(vec sum, factor left, factors right) {
+#if BF16 == NATIVE
+  return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)left), (__m512bh)right);
+#elif BF16 == EMULATED
+  const union { uint32_t bits; float value; } odd = {left & 0xffff0000u}, even = {left << 16};
+  sum += odd.value * (vec)(right & 0xffff0000u);
+  return sum + even.value * (vec)(right << 16);
+#else
+  return sum + left * right;
+#endif
+}
 
-/* As below, with both factors in pairs of k: a and b are uint32 of two bfloat16 each. */
-#define PRODUCT(ROWS, COLS)                                                                        \
-  static void NAME(product_##ROWS##_##COLS)(long inner, const factor *a, long lda,                 \
-                                            const factor *b, long ldb, const float *init,          \
-                                            float *c, long ldc) {                                  \
-    __m512 sum[ROWS][COLS];                                                                        \
-    UNROLL for (int n = 0; n < COLS; n++) {                                                        \
-      const __m512 first = init ? _mm512_loadu_ps(init + n * VL) : _mm512_setzero_ps();            \
-      UNROLL for (int m = 0; m < ROWS; m++) sum[m][n] = first;                                     \
-    }                                                                                              \
-    for (long k = 0; k < inner; k++) {                                                             \
-      __m512i right[COLS];                                                                         \
-      UNROLL for (int n = 0; n < COLS; n++) right[n] = _mm512_loadu_si512(b + k * ldb + n * VL);   \
-      UNROLL for (int m = 0; m < ROWS; m++) {                                                      \
-        const __m512i left = _mm512_set1_epi32((int)a[m * lda + k]);                               \
-        UNROLL for (int n = 0; n < COLS; n++)                                                      \
-          sum[m][n] = _mm512_dpbf16_ps(sum[m][n], (__m512bh)left, (__m512bh)right[n]);             \
-      }                                                                                            \
-    }                                                                                              \
-    UNROLL for (int m = 0; m < ROWS; m++)                                                          \
-      UNROLL for (int n = 0; n < COLS; n++) _mm512_storeu_ps(c + m * ldc + n * VL, sum[m][n]);     \
-  }
-
-#define OUTER(COLS)                                                                                \
-  static void NAME(outer_##COLS)(long count, const factor *a, long lda, const factor *d, long ldd, \
-                                 float *g, long ldg) {                                             \
-    __m512 sum[M][COLS];                                                                           \
-    UNROLL for (int i = 0; i < M; i++)                                                             \
-      UNROLL for (int n = 0; n < COLS; n++) sum[i][n] = _mm512_loadu_ps(g + i * ldg + n * VL);     \
-    for (long t = 0; t < count; t++) {                                                             \
-      __m512i right[COLS];                                                                         \
-      UNROLL for (int n = 0; n < COLS; n++) right[n] = _mm512_loadu_si512(d + t * ldd + n * VL);   \
-      UNROLL for (int i = 0; i < M; i++) {                                                         \
-        const __m512i left = _mm512_set1_epi32((int)a[t * lda + i]);                               \
-        UNROLL for (int n = 0; n < COLS; n++)                                                      \
-          sum[i][n] = _mm512_dpbf16_ps(sum[i][n], (__m512bh)left, (__m512bh)right[n]);             \
-      }                                                                                            \
-    }                                                                                              \
-    UNROLL for (int i = 0; i < M; i++)                                                             \
-      UNROLL for (int n = 0; n < COLS; n++) _mm512_storeu_ps(g + i * ldg + n * VL, sum[i][n]);     \
-  }
+#if BF16 == NATIVE
 
 /* Numbers next to each other become pairs: rows of `inner` floats, rows of half as many pairs. */
 static void NAME(pair_columns)(long rows, long inner, const float *from, long stride, factor *to,
@@ -88,23 +64,44 @@ static void NAME(pair_rows)(long rows, long columns, const float *from, long str
     }
 }
 
-#else
+#elif BF16 == EMULATED
+
+static void NAME(pair_columns)(long rows, long inner, const float *from, long stride, factor *to,
+                               long pairs) {
+  for (long t = 0; t < rows; t++)
+    for (long k = 0; k < inner; k += 2) {
+      const float *at = from + t * stride + k;
+      to[t * pairs + k / 2] = bfloat16(at[0]) | bfloat16(at[1]) << 16;
+    }
+}
+
+static void NAME(pair_rows)(long rows, long columns, const float *from, long stride, factor *to) {
+  for (long t = 0; t < rows; t += 2)
+    for (long n = 0; n < columns; n++) {
+      const float *at = from + t * stride + n;
+      to[t / 2 * stride + n] = bfloat16(at[0]) | bfloat16(at[stride]) << 16;
+    }
+}
+
+#endif
 
 /* C[m, n] = init[n] + sum over k of A[m, k] B[k, n] for ROWS rows and COLS vectors of columns. */
 #define PRODUCT(ROWS, COLS)                                                                        \
-  static void NAME(product_##ROWS##_##COLS)(long inner, const float *a, long lda, const float *b,  \
-                                            long ldb, const float *init, float *c, long ldc) {     \
+  static void NAME(product_##ROWS##_##COLS)(long inner, const factor *a, long lda,                 \
+                                            const factor *b, long ldb, const float *init,          \
+                                            float *c, long ldc) {                                  \
     vec sum[ROWS][COLS];                                                                           \
     UNROLL for (int n = 0; n < COLS; n++) {                                                        \
       const vec first = init ? LOAD(init + n * VL) : (vec){0};                                     \
       UNROLL for (int m = 0; m < ROWS; m++) sum[m][n] = first;                                     \
     }                                                                                              \
     for (long k = 0; k < inner; k++) {                                                             \
-      vec right[COLS];                                                                             \
-      UNROLL for (int n = 0; n < COLS; n++) right[n] = LOAD(b + k * ldb + n * VL);                 \
+      factors right[COLS];                                                                         \
+      UNROLL for (int n = 0; n < COLS; n++) right[n] = LOAD_FACTORS(b + k * ldb + n * VL);         \
       UNROLL for (int m = 0; m < ROWS; m++) {                                                      \
-        const float left = a[m * lda + k];                                                         \
-        UNROLL for (int n = 0; n < COLS; n++) sum[m][n] += left * right[n];                        \
+        const factor left = a[m * lda + k];                                                        \
+        UNROLL for (int n = 0; n < COLS; n++)                                                      \
+          sum[m][n] = NAME(add_product)(sum[m][n], left, right[n]);                                \
       }                                                                                            \
     }                                                                                              \
     UNROLL for (int m = 0; m < ROWS; m++)                                                          \
@@ -113,24 +110,23 @@ static void NAME(pair_rows)(long rows, long columns, const float *from, long str
 
 /* G[i, n] += sum over t of A[t, i] D[t, n] for M rows i and COLS vectors of columns. */
 #define OUTER(COLS)                                                                                \
-  static void NAME(outer_##COLS)(long count, const float *a, long lda, const float *d, long ldd,   \
+  static void NAME(outer_##COLS)(long count, const factor *a, long lda, const factor *d, long ldd, \
                                  float *g, long ldg) {                                             \
     vec sum[M][COLS];                                                                              \
     UNROLL for (int i = 0; i < M; i++)                                                             \
       UNROLL for (int n = 0; n < COLS; n++) sum[i][n] = LOAD(g + i * ldg + n * VL);                \
     for (long t = 0; t < count; t++) {                                                             \
-      vec right[COLS];                                                                             \
-      UNROLL for (int n = 0; n < COLS; n++) right[n] = LOAD(d + t * ldd + n * VL);                 \
+      factors right[COLS];                                                                         \
+      UNROLL for (int n = 0; n < COLS; n++) right[n] = LOAD_FACTORS(d + t * ldd + n * VL);         \
       UNROLL for (int i = 0; i < M; i++) {                                                         \
-        const float left = a[t * lda + i];                                                         \
-        UNROLL for (int n = 0; n < COLS; n++) sum[i][n] += left * right[n];                        \
+        const factor left = a[t * lda + i];                                                        \
+        UNROLL for (int n = 0; n < COLS; n++)                                                      \
+          sum[i][n] = NAME(add_product)(sum[i][n], left, right[n]);                                \
       }                                                                                            \
     }                                                                                              \
     UNROLL for (int i = 0; i < M; i++)                                                             \
       UNROLL for (int n = 0; n < COLS; n++) STORE(g + i * ldg + n * VL, sum[i][n]);                \
   }
-
-#endif
 
 PRODUCT(8, 1)
 PRODUCT(4, 2)
@@ -152,7 +148,7 @@ static void NAME(product)(const struct scratch *s, long inner, const float *left
                           const void *right, long ldb, const float *init, float *c, long ldc,
                           long columns) {
   const factor *b = right;
-#ifdef BF16
+#if BF16
   factor *a = s->pairs;
   const long stride = lda;
   lda = (inner + LANES - 1) / LANES * LANES / 2;
@@ -191,7 +187,7 @@ static void NAME(product)(const struct scratch *s, long inner, const float *left
  * of zeros lies after the last. */
 static void NAME(outer)(const struct scratch *s, long count, const float *left, long lda,
                         const float *right, long ldd, float *g, long ldg, long rows, long columns) {
-#ifdef BF16
+#if BF16
   factor *a = s->pairs, *d = s->pairs + TILE / 2 * lda;
   NAME(pair_rows)(count, rows, left, lda, a);
   NAME(pair_rows)(count, columns, right, ldd, d);
@@ -531,9 +527,15 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
 
 #undef vec
 #undef factor
+#undef factors
 #undef LOAD
 #undef STORE
+#undef LOAD_FACTORS
 #undef PRODUCT
 #undef PERCEIVE
 #undef PERCEIVE_BACK
 #undef OUTER
+#undef SET
+#undef VL
+#undef NV
+#undef BF16
