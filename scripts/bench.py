@@ -6,10 +6,13 @@
 Times of one machine mean little on another, and on a busy machine little at all: what counts is
 the ratio of two contenders that took turns. Every call takes several steps, as training and
 rendering do (16 on small grids, 4 on the largest), and what a call costs besides is shared out
-among them; backward passes start from a gradient that is given. The notebook's step is written here
-as in Self-Organising Textures' PyTorch notebook (Niklasson et al., Distill 2021): circular padding,
-one convolution with the four filters, two 1x1 convolutions, a random mask. With JAX installed, a
-jitted step joins in, once with convolutions and once with shifted copies.
+among them; backward passes start from a gradient that is given. On a machine that is never quiet,
+`OMP_NUM_THREADS=1 taskset -c 0` counts the processor time of one thread.
+
+The notebook's step is written here as in Self-Organising Textures' PyTorch notebook (Niklasson et
+al., Distill 2021): circular padding, one convolution with the four filters, two 1x1 convolutions, a
+random mask. With JAX installed, a jitted step joins in, once with convolutions and once with
+shifted copies.
 """
 
 import argparse
@@ -145,6 +148,16 @@ def jax_steps(
     return make
 
 
+def clock() -> float:
+    """Tell the time; with one thread that is the processor's, which others do not take part in."""
+    return time.process_time() if alone() else time.perf_counter()
+
+
+def alone() -> bool:
+    """Whether one thread does all the work."""
+    return torch.get_num_threads() == 1 and not torch.cuda.is_available()
+
+
 def take_turns(contenders: dict[str, Callable[[], object]], device: str) -> dict[str, float]:
     """Run all contenders in turn, 3 times or up to ROUNDS; the median seconds of each."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -155,10 +168,10 @@ def take_turns(contenders: dict[str, Callable[[], object]], device: str) -> dict
             break
         for name, call in contenders.items():
             synchronize(device)
-            begin = time.perf_counter()
+            begin = clock()
             call()
             synchronize(device)
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(clock() - begin)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
@@ -225,16 +238,19 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def steps_table(device: str, grids: list[tuple[int, int]], models: list[tuple[int, int]]) -> str:
+def steps_table(
+    device: str, grids: list[tuple[int, int]], models: list[tuple[int, int]], largest: int
+) -> str:
     """Time a step, forward and with its backward pass.
 
-    The first model on all ``grids`` (batch, side), the others on the first of them.
+    The first model on all ``grids`` (batch, side), the others on the first of them; what is not
+    ours on sides up to ``largest``.
     """
     rows = []
     for channels, hidden in models:
         for batch, size in grids if (channels, hidden) == models[0] else grids[:1]:
             state = torch.rand(batch, channels, size, size, device=device) - 0.5
-            plain = size <= 1024 or device != "cpu"
+            plain = size <= largest or device != "cpu"
             for training in (False, True):
                 steps = max(4, min(16, 2**19 // (batch * size * size)))
                 contenders = step_contenders(
@@ -433,7 +449,8 @@ def about(device: str) -> str:
         check=False,
     ).stdout.strip()
     if device == "cpu":
-        hardware = f"{torch.get_num_threads()} threads on {processor()}"
+        threads = "1 thread, processor time," if alone() else f"{torch.get_num_threads()} threads"
+        hardware = f"{threads} on {processor()}"
         hardware += f", compiled steps for {cpu.instruction_set() or 'nothing'}"
     else:
         hardware = torch.cuda.get_device_name()
@@ -474,6 +491,9 @@ def main() -> int:
         default=["4x128", "1x64", "1x256", "1x1024", "1x2048"],
         help="batch and side of the grids; models but the first are timed on the first grid only",
     )
+    parser.add_argument(
+        "--largest", type=int, default=1024, help="side up to which others are timed on a CPU"
+    )
     choice = parser.parse_args()
     device: str = choice.device
     if not choice.no_tests:
@@ -485,7 +505,7 @@ def main() -> int:
     models = [(int(c), int(h)) for c, _, h in (model.partition("/") for model in choice.models)]
     grids = [(int(b), int(n)) for b, _, n in (grid.partition("x") for grid in choice.grids)]
     tables = {
-        "steps": lambda: steps_table(device, grids, models),
+        "steps": lambda: steps_table(device, grids, models, choice.largest),
         "memory": lambda: memory_table(device),
         "iteration": lambda: iteration_table(device),
     }
