@@ -68,6 +68,11 @@ def build_loss(name: str, target: "Tensor", **options: Any) -> "Loss":
     return loss_class(target, **options)
 
 
+def has_option(name: str, option: str) -> bool:
+    """Tell whether the loss called ``name`` takes ``option``."""
+    return option in inspect.signature(pick_loss_class(name)).parameters
+
+
 def _hint(name: str, known: Collection[str]) -> str:
     """Name what ``name`` was perhaps meant to be, and all that it could be."""
     if not known:

@@ -86,13 +86,14 @@ class SlicedLoss(Loss):
         image: bool = True,
         reduce: str = "sum",
         weights: str | Path | FeatureNetwork | None = None,
+        precision: str = "float32",
     ) -> None:
         """Take the features of ``target`` [N, 3 or 4, H, W] once; N pictures are one cloud.
 
         ``image`` makes the normalised picture a layer. ``reduce`` ``sum`` adds up places and
         directions, and so grows with the picture; ``mean`` does not, for comparing sizes; layers
-        are added up in both. Raises ``ValueError`` for an option that makes no sense or a target
-        too small, ``MissingError`` when there are no weights.
+        are added up in both. ``precision`` is the network's. Raises ``ValueError`` for an option
+        that makes no sense or a target too small, ``MissingError`` when there are no weights.
         """
         super().__init__()
         if projections < 1:
@@ -102,7 +103,9 @@ class SlicedLoss(Loss):
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"
             )
         names = style_layers(features) if layers is None else tuple(layers)
-        self.network = load_network(features, (IMAGE, *names) if image else names, weights)
+        self.network = load_network(
+            features, (IMAGE, *names) if image else names, weights, precision
+        )
         self.projections = projections
         self.reduce = reduce
         with torch.no_grad():

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, Union
 from nca_texture.automaton import CellularAutomaton, Init, RuleKind, SeedKind
 from nca_texture.grid import Edge, Grid, Layout
 from nca_texture.kernels.rule import Limits
-from nca_texture.losses import LOSSES, build_loss
+from nca_texture.losses import LOSSES, build_loss, has_option
 from nca_texture.losses.base import Loss
 from nca_texture.losses.total import TotalLoss
 from nca_texture.targets import Exemplar
@@ -118,14 +118,21 @@ class Recipe:
     def build_losses(
         self, exemplars: Collection[Exemplar], weights: str | None = None
     ) -> list[TotalLoss]:
-        """Measure each of ``exemplars`` by losses of its own, which share a feature network."""
+        """Measure each of ``exemplars`` by losses of its own, which share a feature network.
+
+        Where a loss lets it, a network multiplies as the rule does, but never in float16, whose
+        range is too small for its gradients.
+        """
         if not self.losses:
             raise ValueError("the recipe has no loss; add one, such as patch")
+        precision = "float32" if self.training.precision == "float32" else "bfloat16"
         terms: list[list[tuple[str, float, Loss]]] = [[] for _ in exemplars]
         for plan in self.losses:
             options = dict(plan.options)
             if weights is not None and "features" in options:
                 options["weights"] = weights
+            if plan.name in LOSSES and has_option(plan.name, "precision"):
+                options.setdefault("precision", precision)
             for term, exemplar in zip(terms, exemplars, strict=True):
                 loss = build_loss(plan.name, exemplar.image, **options)
                 term.append((plan.name, plan.weight, loss))

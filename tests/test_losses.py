@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torchvision import models
 
-from nca_texture.losses import LOSSES, build_loss, pick_loss_class
+from nca_texture.losses import LOSSES, build_loss, features, pick_loss_class
 from nca_texture.losses.activation import ActivationLoss
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.emd import EmdLoss, moment_distance, relaxed_emd
@@ -17,6 +17,9 @@ from nca_texture.losses.overflow import OverflowLoss
 from nca_texture.losses.pixel import PixelLoss
 from nca_texture.losses.sliced import SlicedLoss, draw_directions, sliced_distances
 from nca_texture.losses.total import TotalLoss
+from nca_texture.recipe import LossPlan, Recipe
+from nca_texture.targets import Exemplar
+from nca_texture.training import TrainPlan
 
 STYLE = {"gram": GramLoss, "sliced": SlicedLoss, "emd": EmdLoss}
 
@@ -65,6 +68,66 @@ def test_style_is_nothing_at_the_target_and_something_elsewhere(
     here, there = loss(show(torch.cat([target, other])), rng()).tolist()
     assert abs(here) < 1e-4 * there
     assert there > 0
+
+
+def made_up(network: str, place: Path) -> Path:
+    """Write weights of the usual spread for the layers of ``network``, without its classifier."""
+    with torch.device("meta"):
+        model = models.get_model(network, weights=None, init_weights=False)
+    source, tensors = rng(4), {}
+    for name, like in model.state_dict().items():
+        if like.ndim == 4:
+            fan_in = like[0].numel()
+            tensors[name] = torch.randn(like.shape, generator=source) * (2 / fan_in) ** 0.5
+        elif like.ndim == 1 and not name.startswith(("classifier", "fc", "AuxLogits", "aux")):
+            tensors[name] = torch.full(like.shape, float(name.endswith(("bn.weight", "var"))))
+    path = place / f"{network}.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("network", ["vgg16", "vgg19", "googlenet", "inception_v3"])
+def test_a_network_in_bfloat16_pulls_the_same_way(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(features, "multiplies_bfloat16", lambda device: not asked.append(device))
+    across = torch.linspace(0, 50, 64)
+    goal = (torch.stack([across, 2 * across, across.flip(0)]) + across[:, None, None]).sin() / 2
+    goal = goal.permute(1, 0, 2)[None] + 0.5  # stripes
+    shown = torch.rand(1, 3, 64, 64, generator=rng(3))
+    weights, gradients, values = str(made_up(network, tmp_path)), [], []
+    for precision in ("float32", "bfloat16"):
+        loss = build_loss(
+            "sliced", goal, features=network, weights=weights, precision=precision, image=False
+        )
+        image = shown.clone().requires_grad_()
+        value = loss(show(image), rng())
+        value.sum().backward()
+        assert value.dtype == torch.float32
+        assert loss(show(goal), rng()) < 1e-4 * value
+        gradients.append(image.grad)
+        values.append(value.item())
+    assert asked
+    assert values[0] != values[1]
+    assert torch.cosine_similarity(*(each.flatten() for each in gradients), dim=0) > 0.99
+
+
+def test_a_network_multiplies_in_float32_unless_asked(options: dict[str, str]) -> None:
+    target = torch.rand(1, 3, 32, 32, generator=rng(1))
+    assert build_loss("sliced", target, **options).network.precision == "float32"
+    with pytest.raises(ValueError, match="networks have no precision 'half'; choose from float32"):
+        build_loss("sliced", target, precision="half", **options)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_networks_follow_the_precision_of_a_recipe(options: dict[str, str], precision: str) -> None:
+    losses = tuple(LossPlan(name=name, options=options) for name in ("sliced", "gram"))
+    recipe = Recipe(losses=losses, training=TrainPlan(precision=precision))
+    picture = torch.rand(1, 3, 32, 32, generator=rng(1))
+    total = recipe.build_loss(Exemplar(picture, "noise", "noise", "", (32, 32), 1.0))
+    wanted = "float32" if precision == "float32" else "bfloat16"
+    assert [loss.network.precision for loss in total.losses] == [wanted, "float32"]
 
 
 def test_emd_is_smallest_at_the_target_when_places_are_drawn(

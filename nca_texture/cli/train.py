@@ -146,7 +146,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of the rule's products: float32, bfloat16 or, on a GPU, float16.",
+            help="Of products: float32, bfloat16 or, on a GPU, float16.",
             show_default="float32",
         ),
     ] = None,
