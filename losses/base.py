@@ -1,6 +1,7 @@
 """What a loss is given, and what it has to answer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,3 +33,31 @@ class Loss(nn.Module, ABC):
         Whatever the loss draws at random (projections, choices of patches) it draws from the CPU
         ``generator``, so that a run can be repeated.
         """
+
+    def stack(self, losses: Sequence["Loss"]) -> dict[str, Tensor]:
+        """Stack what ``losses``, of M models and alike but for their targets, have measured.
+
+        What is returned, name -> [M, ...], takes the place of the buffers of a loss that reads a
+        goal for each sample. Raises ``ValueError`` when that cannot be: then each is asked alone.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not say how the goals of many models are stacked; "
+            "let it have a method `stack`, or ask each loss alone"
+        )
+
+
+def stack_buffers(losses: Sequence[Loss]) -> dict[str, Tensor]:
+    """Stack the buffers of ``losses``, each [1, ...] or a goal for all samples: name -> [M, ...].
+
+    Raises ``ValueError`` when they differ in size.
+    """
+    names = [name for name, _ in losses[0].named_buffers(recurse=False)]
+    return {name: stack_goals([loss.get_buffer(name) for loss in losses]) for name in names}
+
+
+def stack_goals(goals: Sequence[Tensor]) -> Tensor:
+    """Stack ``goals``, each [1, ...] or without that axis, to [M, ...]."""
+    if any(goal.shape != goals[0].shape for goal in goals):
+        sizes = ", ".join(str(list(goal.shape)) for goal in goals)
+        raise ValueError(f"goals of different sizes cannot be stacked, got {sizes}")
+    return torch.cat(list(goals)) if len(goals[0]) == 1 else torch.stack(list(goals))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.base import Grown, Loss, stack_buffers
 from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
 from nca_texture.losses.pixel import premultiply
 
@@ -95,6 +95,10 @@ class EmdLoss(Loss):
             with full_precision(ours):
                 value = value + relaxed_emd(ours, goal) + moment_distance(ours, goal)
         return value
+
+    def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
+        """Stack the goals of ``losses``; see ``Loss.stack``."""
+        return stack_buffers(losses)
 
     def _measure(self, image: Tensor) -> list[Tensor]:
         """Take the features [B, h*w, D] of each layer of ``image`` [B, 3 or 4, H, W]."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.base import Grown, Loss, stack_buffers
 from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
 from nca_texture.losses.pixel import premultiply
 
@@ -85,6 +85,10 @@ class GramLoss(Loss):
             distance = (ours - self.get_buffer(f"goal{k}")).square().mean((1, 2))
             value = value + self.layer_weights[k] * distance
         return value
+
+    def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
+        """Stack the goals of ``losses``; see ``Loss.stack``."""
+        return stack_buffers(losses)
 
     def _measure(self, image: Tensor) -> list[Tensor]:
         """Take the Gram matrices [B, D, D] of each layer of ``image`` [B, 3 or 4, H, W]."""

@@ -1,9 +1,11 @@
 """What keeps the hidden channels in bounds, so that a rule stays stable after training."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.base import Grown, Loss, stack_buffers
 
 REDUCTIONS = ("mean", "sum")
 
@@ -49,3 +51,7 @@ class OverflowLoss(Loss):
         """Score each state; returns [B], 0 where nothing leaves its bounds."""
         excess = overflow(grown.state.float(), self.limit).pow(self.power).flatten(1)
         return excess.mean(1) if self.reduce == "mean" else excess.sum(1)
+
+    def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
+        """Stack the goals of ``losses``; see ``Loss.stack``."""
+        return stack_buffers(losses)

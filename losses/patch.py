@@ -1,5 +1,6 @@
 """Optimal transport between the small patches of what was grown and of the exemplar."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.base import Grown, Loss, stack_goals
 
 METHODS = ("sinkhorn", "sliced")
 BORDERS = ("wrap", "inside")
@@ -304,6 +305,20 @@ class PatchLoss(Loss):
         if self.method == "sliced":
             return torch.stack([self._sliced(each, generator) for each in draws]).mean(0)
         return self._sinkhorn(draws).mean(0)
+
+    def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
+        """Stack the goals of ``losses``; see ``Loss.stack``.
+
+        Exemplars differ in how many directions hold most of their variance: zeros fill up.
+        """
+        stacked = {}
+        for name, _ in self.named_buffers(recurse=False):
+            goals = [loss.get_buffer(name) for loss in losses]
+            if name.startswith("leading"):
+                most = max(goal.shape[-1] for goal in goals)
+                goals = [F.pad(goal, (0, most - goal.shape[-1])) for goal in goals]
+            stacked[name] = stack_goals(goals)
+        return stacked
 
     def _sample(
         self, images: Tensor, samples: int, generator: torch.Generator, *, wrap: bool

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.base import Grown, Loss, stack_buffers
 from nca_texture.losses.features import (
     IMAGE,
     FeatureNetwork,
@@ -124,6 +124,10 @@ class SlicedLoss(Loss):
             by_sample = distances.sum if self.reduce == "sum" else distances.mean
             value = value + by_sample((1, 2))
         return value
+
+    def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
+        """Stack the goals of ``losses``; see ``Loss.stack``."""
+        return stack_buffers(losses)
 
     def _measure(self, image: Tensor) -> list[Tensor]:
         """Take the features [B, D, h*w] of each layer of ``image`` [B, 3 or 4, H, W]."""

@@ -310,6 +310,8 @@ def test_what_cannot_be_joined_is_not() -> None:
     pixels = [build_loss("pixel", target) for target in targets()]
     assert join(pixels, 2) is None
     assert join([ToColour(0.1), ToColour(0.2)], 2) is None
+    with pytest.raises(ValueError, match="ToColour does not say how the goals of many models"):
+        ToColour(0.1).stack([])
     overflows = [OverflowLoss(), OverflowLoss()]
     assert join(overflows, 2) is not None
     mixed = [
