@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss, stack_buffers
 from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
 from nca_texture.losses.pixel import premultiply
@@ -108,4 +109,4 @@ class EmdLoss(Loss):
 def _draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Choose ``count`` places of ``rows`` [B, n, D] without repetition: [B, count, D]."""
     places = torch.randperm(rows.shape[1], generator=generator)[:count]
-    return rows[:, places.to(rows.device)]
+    return rows[:, send(places, rows.device)]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss, stack_goals
 
 METHODS = ("sinkhorn", "sliced")
@@ -325,7 +326,7 @@ class PatchLoss(Loss):
     ) -> Tensor:
         """Draw ``samples`` in two halves, [2, B, n, D], from [B, P, C, H, W]: alike in each."""
         total = count_patches(images, self.size, wrap=wrap)
-        halves = [draw(total, -(-samples // 2), generator).to(images.device) for _ in range(2)]
+        halves = [send(draw(total, -(-samples // 2), generator), images.device) for _ in range(2)]
         return torch.stack([patches_at(images, places, self.size, wrap=wrap) for places in halves])
 
     def _every(self, exemplar: Tensor) -> Tensor:
@@ -364,6 +365,7 @@ class PatchLoss(Loss):
         """Distance [B] between all of ours and all of theirs, along random directions."""
         ours, theirs = (torch.cat(list(side), 1) for side in (each.ours, each.theirs))
         width = ours.shape[-1]
-        directions = torch.randn(width, self.projections, generator=generator).to(ours.device)
+        directions = torch.randn(width, self.projections, generator=generator)
+        directions = send(directions, ours.device)
         directions = directions / directions.norm(dim=0)
         return sliced_distance(ours, theirs, directions)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss, stack_buffers
 from nca_texture.losses.features import (
     IMAGE,
@@ -120,7 +121,7 @@ class SlicedLoss(Loss):
             directions = draw_directions(ours.shape[1], self.projections, generator)
             goal = self.get_buffer(f"goal{k}")
             with full_precision(ours):
-                distances = sliced_distances(ours, goal, directions.to(ours.device))
+                distances = sliced_distances(ours, goal, send(directions, ours.device))
             by_sample = distances.sum if self.reduce == "sum" else distances.mean
             value = value + by_sample((1, 2))
         return value

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nca_texture import kernels
+from nca_texture.devices import send
 from nca_texture.grid import Grid, View
 from nca_texture.kernels.rule import Limits, Precision, Rule, World
 from nca_texture.noise import SEED_STATE, sample_seeds, uniform
@@ -310,7 +311,7 @@ class CellularAutomaton(nn.Module):
             weight_out=None if self.weight_out is None else self.weight_out.to(**like),
             bias_out=None if self.bias_out is None else self.bias_out.to(**like),
             edges=self.grid.edges,
-            fire_limit=(rate * 2**24).round().int().to(state.device),
+            fire_limit=send((rate * 2**24).round().int(), state.device),
             dt=dt,
             limits=self.limits,
             living=_LIVING if self.living else None,

@@ -12,6 +12,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+from nca_texture.devices import send
+
 _MULTIPLIER = 1664525
 _INCREMENT = 1013904223
 _SAMPLE_STRIDE = 0x9E3779B9  # golden ratio: seeds of a batch's samples lie far apart
@@ -64,8 +66,8 @@ def pcg4d(x: Tensor, y: Tensor, z: Tensor, w: Tensor) -> tuple[Tensor, Tensor, T
 def cell_hash(seeds: list[int], step: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
     """Hash every cell: four int32 tensors [B, H, W] for ``rows`` [H] and ``columns`` [W]."""
     device = rows.device
-    w = torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32, device=device)
-    z = torch.tensor(signed(step), dtype=torch.int32, device=device)
+    w = send(torch.tensor([signed(seed) for seed in seeds], dtype=torch.int32), device)
+    z = torch.tensor(signed(step), dtype=torch.int32)  # a number, which no device waits for
     return pcg4d(columns.int(), rows.int()[:, None], z, w[:, None, None])
 
 

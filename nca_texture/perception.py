@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nca_texture.devices import send
 from nca_texture.grid import Layout
 
 FILTERS = ("identity", "gradient_x", "gradient_y", "laplacian", "laplacian_x", "laplacian_y")
@@ -137,7 +138,8 @@ class Perception(nn.Module):
             if not plain:
                 raise ValueError("learned filters cannot be turned or scaled; use a fixed bank")
             return self.by_parity(self.kernels)
-        kernels = torch.einsum("fk,kij->fij", self.mix(angle, dx, dy).to(self.basis), self.basis)
+        mix = send(self.mix(angle, dx, dy), self.basis.device)
+        kernels = torch.einsum("fk,kij->fij", mix, self.basis)
         if self.bank.per_channel:
             return self.by_parity(kernels[:, None])
         return self.by_parity(kernels.expand(self.channels, -1, -1, -1))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nca_texture.devices import send
+
 
 @dataclass(frozen=True)
 class Loan:
@@ -24,7 +26,7 @@ class Pool:
     def take(self, batch: int, generator: torch.Generator) -> Loan:
         """Lend ``batch`` different states, drawn with the CPU ``generator``."""
         places = torch.randperm(len(self.states), generator=generator)[:batch]
-        places = places.to(self.states.device)
+        places = send(places, self.states.device)
         return Loan(places, self.states[places])
 
     def put(self, loan: Loan, states: Tensor) -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nca_texture.devices import send
 from nca_texture.kernels.reference import coordinates, crop
 from nca_texture.kernels.rule import Rule, World
 from nca_texture.noise import signed
@@ -192,7 +193,7 @@ class _Growth:
         self.used = {"F": rule.filters.shape[-3] + (rule.kind == "abs")}
         self.rule = {
             "columns": columns.int(),
-            "seeds": words.to(device),
+            "seeds": send(words, device),
             "limits": limits,
             "stride_y": limits.stride(0),
             "stride_x": limits.stride(1),
