@@ -115,7 +115,9 @@ def test_a_network_in_bfloat16_pulls_the_same_way(
 
 def test_a_network_multiplies_in_float32_unless_asked(options: dict[str, str]) -> None:
     target = torch.rand(1, 3, 32, 32, generator=rng(1))
-    assert build_loss("sliced", target, **options).network.precision == "float32"
+    network = build_loss("sliced", target, **options).get_submodule("network")
+    assert isinstance(network, FeatureNetwork)
+    assert network.precision == "float32"
     with pytest.raises(ValueError, match="networks have no precision 'half'; choose from float32"):
         build_loss("sliced", target, precision="half", **options)
 
@@ -127,7 +129,9 @@ def test_networks_follow_the_precision_of_a_recipe(options: dict[str, str], prec
     picture = torch.rand(1, 3, 32, 32, generator=rng(1))
     total = recipe.build_loss(Exemplar(picture, "noise", "noise", "", (32, 32), 1.0))
     wanted = "float32" if precision == "float32" else "bfloat16"
-    assert [loss.network.precision for loss in total.losses] == [wanted, "float32"]
+    networks = [loss.get_submodule("network") for loss in total.losses]
+    found = [network.precision for network in networks if isinstance(network, FeatureNetwork)]
+    assert found == [wanted, "float32"]
 
 
 def test_emd_is_smallest_at_the_target_when_places_are_drawn(
