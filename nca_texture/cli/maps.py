@@ -73,6 +73,8 @@ def maps(
     colours = np.asarray(values, np.float32)
     if colours.shape[-1] < 3:  # grey, perhaps with alpha
         colours = np.concatenate([colours[..., :1]] * 3 + [colours[..., 1:]], axis=-1)
+    for file, path in zip(files, paths, strict=False):
+        stills.choose(path, colours.shape[:2], len(file.channels), file.depth)
     made = make_maps(colours, wraps, look)
     words = {
         "Software": "nca-texture",

@@ -141,7 +141,8 @@ def tile(
         "made by": common.versions(),
     }
     series = said | {"seed": number, "variations": variations, "proof": proof}
-    index = Index(output.with_suffix(".json"), prints, series) if variations > 1 else None
+    beside = output.with_name(f"{stills.split(output.name)[0]}.json")
+    index = Index(beside, prints, series) if variations > 1 else None
     disk = Canvas(output, pixels, channels, DTYPES[kept], said, columns=job.columns).bytes
     if not dry_run:
         finished = [] if index is None else index.finished(force)
@@ -248,7 +249,10 @@ class Print:
     @property
     def views(self) -> list[Path]:
         """Name what shows that it tiles."""
-        return [self.path.with_name(f"{self.path.stem}_{view}.png") for view in ("proof", "seam")]
+        from nca_texture.stills import split
+
+        stem, _ = split(self.path.name)
+        return [self.path.with_name(f"{stem}_{view}.png") for view in ("proof", "seam")]
 
 
 class Index:
@@ -305,9 +309,12 @@ def _named(output: Path, seeds: list[int]) -> list[tuple[Path, int]]:
     """Name the pictures of ``seeds``: one has the name that was given, several have numbers."""
     if len(seeds) == 1:
         return [(output, seeds[0])]
+    from nca_texture.stills import split
+
     digits = len(str(len(seeds)))
+    stem, suffix = split(output.name)
     return [
-        (output.with_name(f"{output.stem}_{number:0{digits}}{output.suffix}"), seed)
+        (output.with_name(f"{stem}_{number:0{digits}}{suffix}"), seed)
         for number, seed in enumerate(seeds, start=1)
     ]
 

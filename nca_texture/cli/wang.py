@@ -65,8 +65,8 @@ def wang(
     side = colours**2 * size
     _, kept, space = stills.choose(output, (side, side), 3, depth)
     repeats = None if proof is None else common.parse_size(proof)
-    index = output.with_suffix(".json")
-    view = output.with_name(f"{output.stem}_proof.png")
+    stem, _ = stills.split(output.name)
+    index, view = output.with_name(f"{stem}.json"), output.with_name(f"{stem}_proof.png")
     written = [output, index, *([view] if repeats else [])]
     for path in written:
         check_writable(path, force=force)
