@@ -97,6 +97,5 @@ def maps(
         reports = {each: report.to_dict() for each, report in seams.items()}
         common.answer({"files": [str(path) for path in paths], "seams": reports})
     for each, report in seams.items():
-        for axis in report.axes:
-            common.talk(f"{each}: {axis.reason}", quiet)
+        common.talk_seams(report, quiet, each)
     common.talk(f"wrote {len(paths)} files to {output}", quiet)
