@@ -38,7 +38,8 @@ def memory(name: str) -> int:
 
 def swept(height: int, budget: int | None) -> None:
     """Render a picture; print the memory planned and taken, CPU seconds, and the way."""
-    from nca_texture.render import paint, plan
+    from nca_texture.planning import plan
+    from nca_texture.render import paint
 
     made = automaton()
     for _ in paint(made, plan(made, (64, 64), 2)):
