@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,64 @@ def test_tiff_is_read_by_tifffile(depth: str, channels: int, tmp_path: Path) -> 
         assert page.tags["InterColorProfile"].value == profile("srgb")
         assert page.photometric == 2
         assert page.extrasamples == ((2,) if channels == 4 else ())
+
+
+def image_magick() -> list[str]:
+    """Name ImageMagick's program; empty when it is not here."""
+    for name in ("magick", "convert"):
+        path = shutil.which(name)
+        if (
+            path
+            and b"ImageMagick" in subprocess.run([path, "-version"], capture_output=True).stdout
+        ):
+            return [path]
+    return []
+
+
+@pytest.mark.parametrize("space", ["srgb", "linear"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_are_read_by_image_magick(
+    suffix: str, channels: int, space: str, tmp_path: Path
+) -> None:
+    program = image_magick()
+    if not program:
+        pytest.skip("ImageMagick is not installed here")
+    given = picture("16", channels, space)
+    path = written(tmp_path / f"a{suffix}", given)
+    raw = {1: "gray:-", 3: "rgb:-", 4: "rgba:-"}[channels]
+    # Without its colour space nothing is converted.
+    call = [
+        *program,
+        str(path),
+        "-set",
+        "colorspace",
+        "sRGB",
+        "-depth",
+        "16",
+        "-endian",
+        "MSB",
+        raw,
+    ]
+    done = subprocess.run(call, capture_output=True, check=True)
+    assert_array_equal(
+        np.frombuffer(done.stdout, ">u2").reshape(given.whole().shape), given.whole()
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("depth", ["8", "16"])
+def test_png_is_read_by_netpbm(depth: str, channels: int, tmp_path: Path) -> None:
+    program = shutil.which("pngtopam")
+    if program is None:
+        pytest.skip("netpbm, which reads PNG with libpng, is not installed here")
+    given = picture(depth, channels)
+    path = written(tmp_path / "a.png", given)
+    alpha = ["-alphapam"] if channels == 4 else []
+    done = subprocess.run([program, *alpha, str(path)], capture_output=True, check=True)
+    kind = ">u2" if depth == "16" else "u1"
+    numbers = np.frombuffer(done.stdout, np.uint8)[-given.whole().nbytes :].view(kind)
+    assert_array_equal(numbers.reshape(given.whole().shape), given.whole())
 
 
 def test_tiff_is_read_by_libtiff(tmp_path: Path) -> None:
