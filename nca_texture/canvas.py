@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nca_texture.errors import InputError
-from nca_texture.files import atomic_write, check_folder, claim, try_lock, unwritable
+from nca_texture.files import amount, atomic_write, check_folder, claim, try_lock, unwritable
 
 FORMAT = "nca-texture-canvas/1"
 _HEADER = 4096  # bytes
@@ -265,6 +265,6 @@ def check_disk(target: Path, needed: int) -> None:
     free = free_disk(target)
     if needed > free:
         raise InputError(
-            f"{target} needs about {needed / 2**30:.1f} GB of disk while it is made and "
-            f"{free / 2**30:.1f} GB are free; free some space or give a smaller --size"
+            f"{target} needs about {amount(needed)} of disk while it is made and {amount(free)} "
+            "are free; free some space or give a smaller --size"
         )

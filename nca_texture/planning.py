@@ -191,7 +191,7 @@ class _Estimate:
             for rows in _BAND_ROWS:
                 strip = min(height, rows + 2 * halo) * width
                 block = 2 * strip * self.held + strip * self.busy
-                shown = max(width, STRIP_CELLS) * (self.held + self.shown)
+                shown = min(height, rows) * width * (2 * self.held + self.shown)
                 passes = -(-self.steps // taken)
                 work = strip / (min(rows, height) * width)
                 work *= 1 + self._pass_cost(strip) * passes / max(self.steps, 1)

@@ -368,10 +368,9 @@ def _rows_on_disk(
                 states.write(grown[0].float().cpu().numpy())
             progress((start + steps * bottom / height) / job.steps)
     pixels = automaton.grid.cells_under((row, job.pixels[0]), job.pixels[0], height, 0)
-    rows = max(1, STRIP_CELLS // width)
-    for top in range(*pixels, rows):
+    for top in range(*pixels, job.rows):
         with torch.inference_mode():
-            band = _Band(top, 0, take(top, min(top + rows, pixels[1])))
+            band = _Band(top, 0, take(top, min(top + job.rows, pixels[1])))
         yield band
 
 

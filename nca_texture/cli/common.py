@@ -319,11 +319,13 @@ def talk_seams(report: "SeamReport | None", quiet: bool, name: str = "") -> None
 
 def check_memory(needed: int, what: str, remedy: str = "a smaller --size") -> None:
     """Raise ``InputError`` when ``needed`` bytes are more than the machine has to give."""
+    from nca_texture.files import amount
+
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(
-            f"{what} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are "
-            f"free; give {remedy}"
+            f"{what} needs about {amount(needed)} of memory and {amount(free)} are free; "
+            f"give {remedy}"
         )
 
 
