@@ -39,6 +39,7 @@ MOST_PATCH_COLUMNS = 4096  # of wider pictures, only the columns next to the edg
 SIDE, TALL = 2, 8  # pixels: width of a side of a gap, and height of it, whose fit is measured
 MOST_FIT_GAPS, MOST_FIT_ROWS, MOST_SIDES = 40, 64, 2048  # that are looked at for it
 SIDE_COMPONENTS = 12  # numbers that a side is reduced to
+WORST_FIT = 1.0  # of a row: one corner that is nowhere else weighs no more than other rows
 
 SAYING = {
     "step": "the step across the edge",
@@ -289,7 +290,7 @@ def _fit(image: NDArray[Any], band: int | None = None) -> Iterator[Measure]:
         both += distances
         alone += np.log(distances.min(axis=1) + noise)
     nearest = both.min(axis=1)
-    misfit = (np.log(nearest / 2 + noise) - alone / 2) / 2
+    misfit = np.minimum((np.log(nearest / 2 + noise) - alone / 2) / 2, WORST_FIT)
     misfit = np.where(np.isfinite(nearest), misfit, 0).reshape(len(gaps), len(rows)).mean(axis=1)
     found = _measure("fits", "fit", misfit[0], misfit[1:], floor=0.05)
     least = found.median + FIT_DEVIATIONS * float(misfit[1:].std())
