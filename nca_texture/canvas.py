@@ -5,7 +5,6 @@ how far it has come, then the pixels, row by row, as they will be in the final f
 is claimed at the start, so that a disk that is too small says so before anything is computed.
 """
 
-import errno
 import json
 import math
 import os
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nca_texture.errors import InputError
-from nca_texture.files import atomic_write, check_folder, try_lock, unwritable
+from nca_texture.files import amount, atomic_write, check_folder, claim, try_lock, unwritable
 
 FORMAT = "nca-texture-canvas/1"
 _HEADER = 4096  # bytes
@@ -63,7 +62,7 @@ class Canvas:
         self.columns = columns
         self.force = force
         self.block, self.row = 0, 0  # what comes next
-        self.kept = False  # whether a state of cells was saved
+        self.kept = False  # whether cells were saved
         self._began = time.monotonic()
         self._synced = self._began
 
@@ -131,7 +130,7 @@ class Canvas:
         file = aside.open("x+b")
         try:
             try_lock(file)
-            _claim(file, self.bytes + _HEADER)
+            claim(file, self.bytes + _HEADER)
             self._file = file
             self._write_header()
             aside.replace(self.path)
@@ -174,6 +173,10 @@ class Canvas:
         """Say whether more than so many ``seconds`` of work are in it."""
         return (self.share > 0 or self.kept) and time.monotonic() - self._began > seconds
 
+    def keep(self, kept: bool = True) -> None:
+        """Say that cells were saved, from which a later call can go on."""
+        self.kept = self.kept or kept
+
     def remove(self) -> None:
         """Remove the canvas; the picture is complete, or nobody wants it."""
         self._file.close()
@@ -183,7 +186,7 @@ class Canvas:
     @property
     def state_path(self) -> Path:
         """Name the file of the cells that the pixels will be made from."""
-        return self.path.with_name(f"{self.path.name}.state")
+        return state_of(self.target)
 
     def save_state(self, steps: int, cells: NDArray[np.float32]) -> None:
         """Write ``cells`` of any shape, so many ``steps`` old, in place of those before."""
@@ -235,6 +238,11 @@ def part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
+def state_of(target: Path) -> Path:
+    """Name the file of the cells of an unfinished ``target``."""
+    return target.with_name(f"{target.name}.part.state")
+
+
 def columns_of(target: Path) -> int | None:
     """Return the pixels of a block of columns of an unfinished canvas; None when there is none."""
     try:
@@ -245,25 +253,18 @@ def columns_of(target: Path) -> int | None:
     return columns if isinstance(columns, int) and columns > 0 else None
 
 
+def free_disk(target: Path) -> int:
+    """Count the free bytes where ``target`` will be."""
+    there = next(place for place in target.absolute().parents if place.exists())
+    return shutil.disk_usage(there).free
+
+
 def check_disk(target: Path, needed: int) -> None:
     """Raise ``InputError`` when the disk of ``target`` has less than ``needed`` bytes to give."""
     check_folder(target.parent)
-    there = next(place for place in target.absolute().parents if place.exists())
-    free = shutil.disk_usage(there).free
+    free = free_disk(target)
     if needed > free:
         raise InputError(
-            f"{target} needs about {needed / 2**30:.1f} GB of disk while it is made and "
-            f"{free / 2**30:.1f} GB are free; free some space or give a smaller --size"
+            f"{target} needs about {amount(needed)} of disk while it is made and {amount(free)} "
+            "are free; free some space or give a smaller --size"
         )
-
-
-def _claim(file: BinaryIO, count: int) -> None:
-    """Claim ``count`` bytes of disk, or where the system cannot, set the file's length."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file.fileno(), 0, count)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-    file.truncate(count)

@@ -1,6 +1,7 @@
 """Files that are either as they were or complete, whatever happens in between."""
 
 import errno
+import math
 import os
 import re
 import secrets
@@ -147,3 +148,20 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def amount(count: int) -> str:
+    """Say how many bytes ``count`` is: 12 MB, 3.4 GB."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{math.ceil(count / 2**20)} MB"
+
+
+def claim(file: BinaryIO, count: int) -> None:
+    """Claim ``count`` bytes of disk, or where the system cannot, set the file's length."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, count)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+    file.truncate(count)

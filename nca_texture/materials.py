@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nca_texture.errors import InputError
-from nca_texture.stills import FORMATS
+from nca_texture.stills import FORMATS, split
 from nca_texture.stills.base import Depth
 
 # What a channel can be: a colour, a map, the opposite of one, or a constant.
@@ -41,7 +41,7 @@ class MapFile:
     depth: Depth = "8"
 
     def __post_init__(self) -> None:
-        suffix = Path(self.name).suffix.lower()
+        suffix = split(self.name)[1].lower()
         if "{name}" not in self.name or Path(self.name).name != self.name:
             raise ValueError(
                 f"{self.name!r} is no name of a map; write one such as {{name}}_ao.png"

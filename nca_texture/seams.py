@@ -5,17 +5,20 @@ same way across the edge and inside. In a picture that tiles, the edge is a gap 
 its number may be as large as the largest inside and a little larger, but not much: `Measure.limit`.
 Comparing with the largest instead of the mean leaves bricks, planks and pixel art alone, whose few
 hard columns stand far out; means of square roots instead of squares see an edge that is a little
-wrong everywhere next to columns that are very wrong in a few places.
+wrong everywhere next to columns that are very wrong in a few places. What is hard to see in any
+such number, because the inside has gaps that differ as much, shows in how well the two sides of a
+gap go together: see ``_fit``.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Axis = Literal["x", "y"]
+Kind = Literal["values", "gradients", "levels", "patches", "fits"]
 Floats = NDArray[np.floating]
 
 SMALLEST = 8  # pixels along an axis below which there is nothing to compare with
@@ -24,13 +27,19 @@ FEWEST_LEVELS = 24  # gaps that levels need: averages of a whole column leave a 
 FLOOR = 1 / 255  # a difference of one 8-bit level is never a seam
 # How far beyond the median an edge may lie, in units of the distance from the median to the largest
 # inside. Few gaps know little of what the largest could be, so that FEW / gaps is added.
-SLACK = {"values": 1.3, "gradients": 1.5, "levels": 2.0, "patches": 2.2}
+SLACK = {"values": 1.3, "gradients": 1.5, "levels": 2.0, "patches": 2.2, "fits": 1.2}
 FEW = 16.0
+FIT_DEVIATIONS = 4.0  # standard deviations of the inside that fits are allowed at least
 MOST_ROWS = 1024  # of these many rows, evenly spread, steps are measured
 WHOLE = 2**24  # pixels of a picture that is looked at as a whole
-FEWEST_LINES = 64  # of a larger one
+FEWEST_LINES = 64  # of a larger one, in bands of so many neighbours:
+LINES = 16
 MOST_PATCH_ROWS = 256
 MOST_PATCH_COLUMNS = 4096  # of wider pictures, only the columns next to the edge are compared
+SIDE, TALL = 2, 8  # pixels: width of a side of a gap, and height of it, whose fit is measured
+MOST_FIT_GAPS, MOST_FIT_ROWS, MOST_SIDES = 40, 64, 2048  # that are looked at for it
+SIDE_COMPONENTS = 12  # numbers that a side is reduced to
+WORST_FIT = 1.0  # of a row: one corner that is nowhere else weighs no more than other rows
 
 SAYING = {
     "step": "the step across the edge",
@@ -39,6 +48,7 @@ SAYING = {
     "level": "the step of brightness or colour averaged along the edge",
     "level bend": "the change of slope, averaged along the edge,",
     "level jump": "the step, averaged along the edge, that the slopes do not explain",
+    "fit": "the misfit of the two sides of the edge",
 }
 
 
@@ -46,9 +56,9 @@ SAYING = {
 class Measure:
     """One number across the edge, and what the same number is inside the picture."""
 
-    kind: Literal["values", "gradients", "levels", "patches"]
+    kind: Kind
     name: str  # what is measured, such as "step", or "strips of 16" (pixels wide)
-    edge: float  # across the edge, in units of the picture: 1 is from black to white
+    edge: float  # across the edge, in units of the picture: 1 is from black to white; fits: a log
     median: float  # of the gaps inside
     largest: float  # of the gaps inside
     limit: float  # what the edge may be
@@ -112,18 +122,14 @@ def check_seams(image: NDArray[Any], axes: str = "xy") -> SeamReport:
     more channel and multiplies the colours. Deterministic. Raises ``ValueError`` for other shapes,
     integers and NaN.
 
-    Four kinds of measure: *values* (the step from one column to the next), *gradients* (how the
+    Five kinds of measure: *values* (the step from one column to the next), *gradients* (how the
     slope changes, and the part of the step that the slopes beside it do not explain), *levels*
-    (both, of column averages: faint lines and drifts) and *patches* (how different the strip around
-    a gap is from the strip most like it elsewhere: the phase of a regular pattern).
+    (both, of column averages: faint lines and drifts), *patches* (how different the strip around
+    a gap is from the strip most like it elsewhere: the phase of a regular pattern) and *fits* (how
+    ill the two sides of a gap go together: outlines that end).
 
-    Measured with other random numbers than the limits were chosen with (the photographs were the
-    same, each three times), counting axes: of 3033 that tile (noise, bricks, planks, checkers,
-    stripes, dots, weaves, mosaics, pixel art, mirrored and blended photographs, tileable PBR maps;
-    most of them also rolled) 24 did not pass, among them 8 of pixel art below 33 pixels and three
-    edges of two normal maps that are harder than any inside, though hardly visible. Of 981 that do
-    not tile (photographs, crops at wrong sizes, ramps, lines of 0.05) 128 passed. It misses what is
-    subtle: sparse outlines cut at the edge, half a brick among bricks of many colours, fewer than
+    How often it is wrong is measured by ``scripts/calibrate_check.py``, with what came out in
+    docs/seams.md. It misses what is subtle: half a brick among bricks of many colours, fewer than
     three periods of a pattern, a faint line in noise that is as strong.
     A single feature within two pixels of the edge and nowhere else is taken for a seam.
     """
@@ -142,8 +148,8 @@ def check_rows(
 ) -> SeamReport:
     """Judge a picture that may be larger than memory, as ``check_seams`` does.
 
-    ``read`` gives its rows [first, last) as floats [h, W, C]. Of a large picture, lines across each
-    edge are looked at, spread evenly over it.
+    ``read`` gives its rows [first, last) as floats [h, W, C]. Of a large picture, bands of lines
+    across each edge are looked at, spread evenly over it.
     """
     height, width = size
     if height * width <= WHOLE:
@@ -153,16 +159,17 @@ def check_rows(
         if axis not in axes:
             continue
         along, across = (width, height) if axis == "x" else (height, width)
-        count = min(across, max(FEWEST_LINES, WHOLE // 4 // along))
-        lines = np.linspace(0, across - 1, count).round().astype(np.intp)
+        bands = max(FEWEST_LINES, WHOLE // 4 // along) // LINES
+        tops = np.linspace(0, across - LINES, min(bands, across // LINES)).astype(np.intp)
         if axis == "x":
-            picked = np.concatenate([read(line, line + 1) for line in lines.tolist()])
+            picked = np.concatenate([read(top, top + LINES) for top in tops.tolist()])
         else:
-            bands = range(0, height, max(1, WHOLE // 8 // width))
+            lines = (tops[:, None] + np.arange(LINES)).ravel()
+            step = max(1, WHOLE // 8 // width)
             picked = np.concatenate(
-                [read(first, min(first + bands.step, height))[:, lines] for first in bands]
-            )
-        seams += check_seams(picked, axis).axes
+                [read(top, min(top + step, height))[:, lines] for top in range(0, height, step)]
+            ).swapaxes(0, 1)
+        seams.append(_check_axis(_checked(picked), axis, LINES))
     return SeamReport(size=size, axes=tuple(seams))
 
 
@@ -180,13 +187,13 @@ def _checked(image: NDArray[Any]) -> NDArray[Any]:
     return image
 
 
-def _check_axis(image: NDArray[Any], axis: Axis) -> AxisSeam:
-    """Judge the left and right edges of ``image`` [H, W, C]."""
+def _check_axis(image: NDArray[Any], axis: Axis, band: int | None = None) -> AxisSeam:
+    """Judge the left and right edges of ``image`` [H, W, C]; see ``_fit`` for ``band``."""
     width = image.shape[1]
     if width < SMALLEST:
         reason = f"{axis}: {width} pixels are too few to judge; {SMALLEST} are needed"
         return AxisSeam(axis=axis, tiles=False, judged=False, reason=reason, measures=())
-    measures = (*_steps(image), *_patches(image))
+    measures = (*_steps(image), *_patches(image), *_fit(image, band))
     worst = max(measures, key=lambda measure: measure.excess)
     return AxisSeam(
         axis=axis,
@@ -248,6 +255,73 @@ def _patches(image: NDArray[Any]) -> Iterator[Measure]:
     yield from _strips(apart, joint, "strips", _contrast(rows))
     outlines = _outlines(rows)
     yield from _strips(_columns_apart(outlines), joint, "outlines", _contrast(outlines))
+
+
+def _fit(image: NDArray[Any], band: int | None = None) -> Iterator[Measure]:
+    """Measure how ill the two sides of the edge of ``image`` [H, W, C] fit each other.
+
+    At every row of a gap there is a piece of texture to the left and one to the right. Each has its
+    like elsewhere in the picture; inside a texture, both together nearly have as well, and where it
+    is cut they have not. So the distance from a pair of sides to the nearest other pair is compared
+    with the distances from each of them to its own nearest (logarithms, averaged over the rows).
+    Rows are neighbours in groups of ``band`` only; all are when it is None.
+    """
+    height, width, channels = image.shape
+    together = height if band is None else band
+    if together < TALL or width < FEWEST_LEVELS:
+        return
+    tops = np.arange(height)
+    tops = tops[(tops % together <= together - TALL) & (tops <= height - TALL)]
+    inside = np.arange(SIDE, width - SIDE + 1)
+    gaps = np.concatenate([[0], _some(inside, MOST_FIT_GAPS)])
+    rows = _some(tops, MOST_FIT_ROWS)
+    chance = np.random.default_rng(0)
+    known = (chance.choice(inside, MOST_SIDES), chance.choice(tops, MOST_SIDES))
+    asked = (np.repeat(gaps, len(rows)), np.tile(rows, len(gaps)))
+    apart = abs(asked[0][:, None] - known[0])
+    overlaps = np.minimum(apart, width - apart) < 2 * SIDE
+    overlaps &= abs(asked[1][:, None] - known[1]) < TALL
+    both = np.zeros(overlaps.shape, np.float32)
+    alone = np.zeros(len(asked[0]), np.float32)
+    noise = np.float32(SIDE * TALL * channels * (2 * FLOOR) ** 2)  # what rounding makes of distance
+    for left in (-SIDE, 0):
+        distances = _apart(_sides(image, asked, left), _sides(image, known, left))
+        distances[overlaps] = np.inf
+        both += distances
+        alone += np.log(distances.min(axis=1) + noise)
+    nearest = both.min(axis=1)
+    misfit = np.minimum((np.log(nearest / 2 + noise) - alone / 2) / 2, WORST_FIT)
+    misfit = np.where(np.isfinite(nearest), misfit, 0).reshape(len(gaps), len(rows)).mean(axis=1)
+    found = _measure("fits", "fit", misfit[0], misfit[1:], floor=0.05)
+    least = found.median + FIT_DEVIATIONS * float(misfit[1:].std())
+    yield replace(found, limit=max(found.limit, least))
+
+
+def _some(numbers: NDArray[np.integer], most: int) -> NDArray[np.integer]:
+    """Choose at most ``most`` of ``numbers``, evenly spread."""
+    return numbers[np.unique(np.linspace(0, len(numbers) - 1, most).round().astype(int))]
+
+
+def _sides(
+    image: NDArray[Any], places: tuple[NDArray[np.integer], NDArray[np.integer]], left: int
+) -> Floats:
+    """Cut out of ``image`` what begins ``left`` columns from gaps, at top rows; [N, D]."""
+    columns = (places[0][:, None] + np.arange(left, left + SIDE)) % image.shape[1]
+    rows = places[1][:, None] + np.arange(TALL)
+    return image[rows[:, :, None], columns[:, None]].reshape(len(rows), -1).astype(np.float32)
+
+
+def _apart(some: Floats, others: Floats) -> Floats:
+    """Find the squared distances of ``some`` [N, D] and ``others`` [M, D]: [N, M].
+
+    In the directions in which the others differ most only: distances in few mean more.
+    """
+    centre = others.mean(axis=0)
+    some, others = some - centre, others - centre
+    _, directions = np.linalg.eigh(others.T @ others)
+    some, others = (each @ directions[:, -SIDE_COMPONENTS:] for each in (some, others))
+    squares = np.square(some).sum(axis=1)[:, None] + np.square(others).sum(axis=1)
+    return np.maximum(squares - 2 * some @ others.T, 0)
 
 
 def _outlines(image: Floats) -> Floats:
@@ -348,7 +422,7 @@ def _spread(image: NDArray[Any], most: int) -> Floats:
 
 
 def _measure(
-    kind: Literal["values", "gradients", "levels", "patches"],
+    kind: Kind,
     name: str,
     edge: Any,
     inside: Floats,

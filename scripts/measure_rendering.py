@@ -1,17 +1,24 @@
 """Measure the peak memory and the speed of rendering, against the plain kernel.
 
 Every picture is made in a process of its own; memory is what it takes beyond what importing and a
-first small picture took. Seconds are those of the CPU, so that other work counts less. Run with:
-python scripts/measure_rendering.py [HEIGHT ...]
+first small picture took. Seconds are those of the CPU, so that other work counts less; those of the
+kernel are of steps of a block of 256 rows, scaled to as many cells. Run with:
+python scripts/measure_rendering.py [HEIGHT ...] [--append]
 """
 
 import argparse
+import datetime
+import platform
 import re
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
+from bench import processor
+
+ROOT = Path(__file__).resolve().parents[1]
 WIDTH, STEPS = 2048, 64
 
 
@@ -38,7 +45,8 @@ def memory(name: str) -> int:
 
 def swept(height: int, budget: int | None) -> None:
     """Render a picture; print the memory planned and taken, CPU seconds, and the way."""
-    from nca_texture.render import paint, plan
+    from nca_texture.planning import plan
+    from nca_texture.render import paint
 
     made = automaton()
     for _ in paint(made, plan(made, (64, 64), 2)):
@@ -70,14 +78,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("heights", type=int, nargs="*", default=[2048, 8192])
     parser.add_argument("--memory", type=int, help="bytes that may be used")
+    parser.add_argument("--append", action="store_true", help="also append to docs/benchmarks/")
     parser.add_argument("--one", choices=["swept", "plain"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
         swept(asked.heights[0], asked.memory) if asked.one == "swept" else plain(asked.heights[0])
         return
-    print(
-        f"{WIDTH} wide, {STEPS} steps: height, MB planned, MB taken, CPU seconds, times the kernel"
-    )
+    lines = [
+        header(),
+        "",
+        f"{WIDTH} pixels wide, {STEPS} steps, 8 channels, 16 hidden.",
+        "",
+        "| rows | way | MB planned | MB taken | CPU seconds | times the kernel's |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    print("\n".join(lines), flush=True)
     for height in asked.heights:
         numbers = []
         for kind in ("swept", "plain"):
@@ -86,10 +101,28 @@ def main() -> None:
             done = subprocess.run(call, capture_output=True, text=True, check=True)
             numbers += done.stdout.split()
         planned, taken, took, way, alone = numbers
-        print(
-            f"{height:6} {int(planned) / 2**20:6.0f} {int(taken) / 2**20:6.0f} "
-            f"{float(took):7.1f} {float(took) / float(alone):5.2f}  {way}"
+        lines.append(
+            f"| {height} | {way} | {int(planned) / 2**20:.0f} | {int(taken) / 2**20:.0f} "
+            f"| {float(took):.1f} | {float(took) / float(alone):.2f} |"
         )
+        print(lines[-1], flush=True)
+    if asked.append:
+        with (ROOT / "docs" / "benchmarks" / "rendering.md").open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n\n")
+
+
+def header() -> str:
+    """Say when, of what and where."""
+    import torch
+
+    call = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    kernel = automaton().kernel_for(automaton().seed(1, (2, 2)))
+    return (
+        f"## {datetime.date.today().isoformat()}, commit {commit.stdout.strip()}; {processor()}, "
+        f"{torch.get_num_threads()} threads, kernel {kernel}; Python {platform.python_version()}, "
+        f"torch {metadata.version('torch')}, numpy {metadata.version('numpy')}."
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nca_texture.render import plan, render
+from nca_texture.planning import plan
+from nca_texture.render import render
 from nca_texture.store import load_model
 from nca_texture.targets import read_target
 

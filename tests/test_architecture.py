@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training film wang motion render materials stills "
-    "canvas maps seams images files automaton losses targets kernels noise errors",
+    "cli": "__init__ runs store presets recipe training film wang motion render planning materials "
+    "stills canvas states maps seams images files automaton losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
@@ -23,11 +23,13 @@ ARROWS = {
     "training": "pool losses automaton noise",
     "wang": "automaton noise grid",
     "film": "render images automaton noise",
-    "render": "automaton grid errors",
+    "render": "planning states automaton grid",
+    "planning": "automaton grid errors",
     "motion": "images files errors",
     "materials": "stills errors",
     "stills": "images files errors",
     "canvas": "files errors",
+    "states": "files errors",
     "maps": "",
     "seams": "",
     "images": "files errors",

@@ -16,23 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny import TINY
 
 from nca_texture.store import load_checkpoint, load_model
 
-SETTINGS = {
-    "training.width": 16,
-    "training.height": 16,
-    "training.steps": [2, 3],
-    "training.pool_size": 2,
-    "training.judge_every": 2,
-    "training.judge_steps": 4,
-    "automaton.channels": 4,
-    "automaton.hidden": 8,
-}
-TINY = [
-    *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
-    *("--set", "patch.levels=1", "--set", "patch.samples=16"),
-]
 TRAIN = ["train", "-q", "--dry-run"]  # of what cannot begin anyway
 LEARN = ["train", "zebra.png", "--exemplar-size", "16", *TINY]
 

@@ -172,6 +172,36 @@ def test_a_picture_kept_whole_goes_on_from_its_state(
     assert (tmp_path / "long.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_picture_with_its_states_on_disk_goes_on_from_them(
+    number: int, command: Any, model: Path, tmp_path: Path
+) -> None:
+    args = ["tile", str(model), "--size", "128", "--steps", "300", "-o"]
+    little = ["--memory", "2MB"]
+    told = json.loads(command([*args, "a.png", *little, "--dry-run", "--json"], tmp_path).stdout)
+    assert told["way"] == "disk"
+    assert told["memory"] <= 2 << 20
+    assert told["disk"] == 128 * 128 * 3 + 4096 + 2 * 4 * 6 * 128 * 128
+    going = command.start([*args, "a.png", *little], tmp_path)
+    states, steps = tmp_path / "a.png.part.state", 0
+    until = time.monotonic() + 60
+    while steps == 0 and time.monotonic() < until:
+        time.sleep(0.01)
+        if states.exists() and (said := states.read_bytes()[:4096].strip(b"\0 \n")):
+            steps = json.loads(said)["steps"]
+    going.signal(number)
+    assert going.wait().returncode == (130 if number == signal.SIGINT else -9)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png.part", states.name}
+    again = command([*args, "a.png", *little], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "going on with a.png.part at step" in again.stderr
+    assert command([*args, "b.png", "-q"], tmp_path).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
+    assert_array_equal(
+        np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(tmp_path / "b.png"))
+    )
+
+
 def test_a_state_of_another_job_is_not_gone_on_with(tmp_path: Path) -> None:
     cells = np.random.default_rng(0).random((1, 4, 7, 9), np.float32)
     with canvas(tmp_path / "a.png") as found:

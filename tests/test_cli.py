@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -29,22 +30,7 @@ COMMANDS = (
     "weights",
     "doctor",
 )
-SETTINGS = {
-    "training.width": 16,
-    "training.height": 16,
-    "training.steps": [2, 3],
-    "training.pool_size": 2,
-    "training.judge_every": 2,
-    "training.judge_steps": 4,
-    "automaton.channels": 4,
-    "automaton.hidden": 8,
-    "patch.levels": 1,
-    "patch.samples": 16,
-}
-TINY = [
-    *("--exemplar-size", "16", "--iterations", "4"),
-    *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
-]
+TINY = ["--exemplar-size", "16", "--iterations", "4", *tiny.TINY]
 TRAIN = ["train", "sample:zebra", *TINY]
 
 

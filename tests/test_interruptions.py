@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
@@ -17,21 +18,17 @@ from nca_texture.runs import CHECKPOINT, LOG, MODEL
 from nca_texture.store import load_checkpoint, load_model
 
 ITERATIONS = 400
-SETTINGS = {
+SETTINGS = tiny.SETTINGS | {
     "training.width": 12,
     "training.height": 12,
     "training.steps": [2, 4],
     "training.pool_size": 4,
     "training.judge_every": 25,
     "training.judge_steps": 6,
-    "automaton.channels": 4,
-    "automaton.hidden": 8,
-    "patch.levels": 1,
-    "patch.samples": 16,
 }
 TRAIN = [
     *("train", "sample:bubbles", "--exemplar-size", "12", "--iterations", str(ITERATIONS)),
-    *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
+    *tiny.arguments(SETTINGS),
 ]
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from nca_texture import render as rendering
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.errors import InputError
 from nca_texture.grid import Grid
-from nca_texture.render import plan, render, straight_alpha
+from nca_texture.planning import Plan, plan, seconds
+from nca_texture.render import render, straight_alpha
+from nca_texture.states import States
 
 EDGES = ["torus", "zero", "reflect", "replicate"]
 
@@ -30,7 +33,7 @@ def active(**settings: Any) -> CellularAutomaton:
     return automaton
 
 
-def whole(automaton: CellularAutomaton, job: rendering.Plan, seed: int) -> np.ndarray:
+def whole(automaton: CellularAutomaton, job: Plan, seed: int) -> np.ndarray:
     """Grow all cells at once, the plain way."""
     with torch.inference_mode():
         state = automaton.seed(1, job.cells, seed=seed)
@@ -55,20 +58,33 @@ WAYS = {
     "columns": ("columns", 8, 2, 6),
     "narrow columns": ("columns", 16, 4, 1),
     "whole": ("whole", 5, 3, 23),
+    "disk": ("disk", 5, 3, 23),
 }
 
 
-def way(job: rendering.Plan, name: str) -> rendering.Plan:
+def way(job: Plan, name: str) -> Plan:
     """Make ``job`` in another way."""
     kind, rows, pass_steps, columns = WAYS[name]
     return replace(job, way=kind, rows=rows, pass_steps=pass_steps, columns=columns)
+
+
+def made(automaton: CellularAutomaton, job: Plan, seed: int, place: Path) -> np.ndarray:
+    """Make the picture of ``job``, with states in the folder ``place`` when they are on disk."""
+    if job.way != "disk":
+        return render(automaton, job, seed=seed)
+    picture = np.full((*job.pixels, 4 if automaton.living else 3), -1, np.float32)
+    with States(place / "states", (automaton.channels, *job.cells), {"seed": seed}) as states:
+        for block in rendering.paint(automaton, job, seed=seed, states=states):
+            picture[block.top : block.top + len(block.pixels)] = block.pixels
+        assert states.path.stat().st_size == states.bytes
+    return picture
 
 
 @pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("edge", [*EDGES, ("torus", "zero"), ("reflect", "torus")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_gives_the_whole_to_the_bit(
-    kind: str, edge: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, edge: Any, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = dict(KINDS[kind])
     automaton = active(grid=Grid(settings.pop("layout", "square"), edge), **settings)
@@ -84,10 +100,10 @@ def test_every_way_gives_the_whole_to_the_bit(
         return grow(automaton, state, *args, **kwargs)
 
     monkeypatch.setattr(CellularAutomaton, "grow", spy)
-    assert_array_equal(render(automaton, way(job, name), seed=4), expected)
+    assert_array_equal(made(automaton, way(job, name), 4, tmp_path), expected)
     if name == "rows one by one":
         assert max(rows for rows, _ in calls) == 1 + 2 * automaton.reach
-    if name in ("rows", "whole"):
+    if name in ("rows", "whole", "disk"):
         assert len(calls) >= 3 * -(-7 // 3)
         assert max(rows for rows, _ in calls) <= 5 + 6 * automaton.reach
     if name == "columns" and not automaton.living and edge in ("zero", "reflect", "replicate"):
@@ -110,13 +126,59 @@ def test_it_is_the_whole_of_the_same_kernel(kernel: str, name: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 70), (70, 2), (3, 3), (16, 16)])
 @pytest.mark.parametrize("edge", ["torus", "zero", "replicate"])
-@pytest.mark.parametrize("name", ["rows", "columns", "whole"])
-def test_a_world_smaller_than_its_halo(name: str, edge: Any, size: Any) -> None:
+@pytest.mark.parametrize("name", ["rows", "columns", "whole", "disk"])
+def test_a_world_smaller_than_its_halo(name: str, edge: Any, size: Any, tmp_path: Path) -> None:
     automaton = active(grid=Grid("square", edge))
     job = plan(automaton, size, 13)
     expected = whole(automaton, job, seed=1)
-    found = render(automaton, replace(way(job, name), columns=min(2, size[1])), seed=1)
+    columns = size[1] if name == "disk" else min(2, size[1])
+    found = made(automaton, replace(way(job, name), columns=columns), 1, tmp_path)
     assert_array_equal(found, expected)
+
+
+def test_states_on_disk_go_on_from_any_strip_and_with_any_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    automaton = active()
+    job = way(plan(automaton, (41, 23), 11), "disk")
+    expected = whole(automaton, job, seed=4)
+    cells, about = (automaton.channels, *job.cells), {"seed": 4}
+
+    class Stopped(Exception):
+        pass
+
+    grow, calls = CellularAutomaton.grow, 0
+
+    def stops(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 13:
+            raise Stopped
+        return grow(*args, **kwargs)
+
+    monkeypatch.setattr(CellularAutomaton, "grow", stops)
+    with pytest.raises(Stopped):
+        made(automaton, job, 4, tmp_path)
+    monkeypatch.setattr(CellularAutomaton, "grow", grow)
+    with States(tmp_path / "states", cells, about) as states:
+        assert (states.steps, states.later, states.row) == (3, 6, 15)
+    kept = (tmp_path / "states").read_bytes()
+    # With the same plan, one of other passes, and one for another picture, whose states are new.
+    assert_array_equal(made(automaton, job, 4, tmp_path), expected)
+    (tmp_path / "states").write_bytes(kept)
+    other = replace(job, rows=16, pass_steps=2)
+    assert_array_equal(made(automaton, other, 4, tmp_path), expected)
+    (tmp_path / "states").write_bytes(kept)
+    assert_array_equal(made(automaton, job, 5, tmp_path), whole(automaton, job, seed=5))
+
+
+def test_states_on_disk_that_are_no_states_are_made_anew(tmp_path: Path) -> None:
+    for content in (b"", b"half a download", b"{}" + b" " * 5000):
+        (tmp_path / "states").write_bytes(content)
+        with States(tmp_path / "states", (4, 3, 2), {}) as states:
+            assert (states.steps, states.row) == (0, 0)
+    with pytest.raises(ValueError, match="give states"):
+        next(rendering.paint(active(), way(plan(active(), (50, 23), 5), "disk")))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,6 +226,23 @@ def test_little_memory_takes_narrower_blocks_and_says_what_it_costs() -> None:
         plan(automaton, (65536, 65536), 64, memory=1 << 20)
 
 
+def test_too_little_memory_for_long_growth_takes_disk_and_says_so() -> None:
+    automaton = CellularAutomaton()
+    size, memory = (4096, 4096), 200 << 20
+    with pytest.raises(InputError, match=r"\(or \d+ MB, and 1536 MB of disk"):
+        plan(automaton, size, 5000, memory=memory)
+    job = plan(automaton, size, 5000, memory=memory, disk=2 << 30)
+    assert job.way == "disk"
+    assert job.memory <= memory
+    assert job.disk == 4096 + 2 * 4 * 12 * 4096 * 4096
+    assert job.work < 2.5
+    # With enough memory, and for few steps, no disk is needed.
+    assert plan(automaton, size, 5000, disk=2 << 30).way == "whole"
+    assert plan(automaton, size, 64, memory=memory, disk=2 << 30).way != "disk"
+    with pytest.raises(InputError, match=r"need \d+ MB of memory or more; give"):
+        plan(automaton, size, 5000, memory=1 << 20, disk=2 << 30)
+
+
 def test_long_growth_of_a_small_picture_keeps_the_whole_state() -> None:
     assert plan(CellularAutomaton(), (128, 128), 2000).way == "whole"
 
@@ -177,16 +256,19 @@ def test_a_seed_is_a_number_or_words() -> None:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_progress_ends_at_one(name: str) -> None:
+def test_progress_ends_at_one(name: str, tmp_path: Path) -> None:
     told: list[float] = []
-    render(active(), way(plan(active(), (50, 23), 19), name), progress=told.append)
+    job = way(plan(active(), (50, 23), 19), name)
+    with States(tmp_path / "states", (6, *job.cells), {}) as states:
+        for _ in rendering.paint(active(), job, states=states, progress=told.append):
+            pass
     assert told == sorted(told)
     assert told[-1] == 1
 
 
 def test_a_guess_of_the_time_is_a_time() -> None:
     job = plan(active(), (512, 512), 32)
-    assert 0 < rendering.seconds(active(), job) < 600
+    assert 0 < seconds(active(), job) < 600
 
 
 def test_no_steps_show_the_seed() -> None:
@@ -290,7 +372,8 @@ import re, sys
 from pathlib import Path
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
-from nca_texture.render import plan, render
+from nca_texture.planning import plan
+from nca_texture.render import render
 
 def memory(name):
     return int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from nca_texture.seams import SeamReport, check_seams
+from nca_texture import seams
+from nca_texture.seams import SeamReport, check_rows, check_seams
 
 Image = NDArray[np.floating]
 
@@ -153,6 +154,46 @@ def test_a_faint_line_at_the_edge_is_found(slope: float) -> None:
     image = noise((256, 256), slope, channels=1)
     image[:, -1] += 0.05
     assert verdict(check_seams(image)) == (False, True)
+
+
+def lines(size: tuple[int, int], seed: int) -> Image:
+    """Draw a net of dark lines, few of them, on a flat ground; it tiles."""
+    height, width = size
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    points = rng.uniform(size=(12, 2)) * size
+    dy, dx = abs(y[..., None] - points[:, 0]), abs(x[..., None] - points[:, 1])
+    apart = np.hypot(np.minimum(dy, height - dy), np.minimum(dx, width - dx))
+    first, second = np.partition(apart, 1, axis=-1)[..., :2].transpose(2, 0, 1)
+    return ((second - first) / 3).clip(0, 1)[..., None].astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_outlines_that_end_at_the_edge_are_found(seed: int) -> None:
+    # Most of the edge is flat on both sides, and steps inside are as large: only what the sides
+    # show does not go together.
+    net = lines((160, 160), seed)
+    assert check_seams(net).passed
+    cut = check_seams(net[:110, :110])
+    assert not cut.passed
+    fits = [m for axis in cut.axes for m in axis.measures if m.kind == "fits"]
+    assert any(not measure.passed for measure in fits)
+
+
+def test_a_large_picture_is_judged_like_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = lines((200, 300), 0)
+    monkeypatch.setattr(seams, "WHOLE", 1)
+    for image, tiles in ((net, (True, True)), (net[:, :200], (False, True))):
+        read = []
+
+        def rows(first: int, last: int, image: Image = image, read: list[int] = read) -> Image:
+            read.append(last - first)
+            return image[first:last]
+
+        report = check_rows(image.shape[:2], rows)
+        assert verdict(report) == tiles
+        assert max(read) <= seams.LINES
+        assert report.size == image.shape[:2]
 
 
 def test_a_faint_drift_is_found() -> None:

@@ -2,7 +2,10 @@
 
 import io
 import json
+import shutil
 import struct
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from nca_texture import stills
 from nca_texture.errors import InputError
 from nca_texture.images import half_rolled as rolled
 from nca_texture.images import proof, read_png_metadata
-from nca_texture.stills import base, tiff
+from nca_texture.stills import base, dds, tiff
 from nca_texture.stills.icc import profile
 
 WORDS = {
@@ -81,6 +84,64 @@ def test_tiff_is_read_by_tifffile(depth: str, channels: int, tmp_path: Path) -> 
         assert page.tags["InterColorProfile"].value == profile("srgb")
         assert page.photometric == 2
         assert page.extrasamples == ((2,) if channels == 4 else ())
+
+
+def image_magick() -> list[str]:
+    """Name ImageMagick's program; empty when it is not here."""
+    for name in ("magick", "convert"):
+        path = shutil.which(name)
+        if (
+            path
+            and b"ImageMagick" in subprocess.run([path, "-version"], capture_output=True).stdout
+        ):
+            return [path]
+    return []
+
+
+@pytest.mark.parametrize("space", ["srgb", "linear"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_are_read_by_image_magick(
+    suffix: str, channels: int, space: str, tmp_path: Path
+) -> None:
+    program = image_magick()
+    if not program:
+        pytest.skip("ImageMagick is not installed here")
+    given = picture("16", channels, space)
+    path = written(tmp_path / f"a{suffix}", given)
+    raw = {1: "gray:-", 3: "rgb:-", 4: "rgba:-"}[channels]
+    # Without its colour space nothing is converted.
+    call = [
+        *program,
+        str(path),
+        "-set",
+        "colorspace",
+        "sRGB",
+        "-depth",
+        "16",
+        "-endian",
+        "MSB",
+        raw,
+    ]
+    done = subprocess.run(call, capture_output=True, check=True)
+    assert_array_equal(
+        np.frombuffer(done.stdout, ">u2").reshape(given.whole().shape), given.whole()
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("depth", ["8", "16"])
+def test_png_is_read_by_netpbm(depth: str, channels: int, tmp_path: Path) -> None:
+    program = shutil.which("pngtopam")
+    if program is None:
+        pytest.skip("netpbm, which reads PNG with libpng, is not installed here")
+    given = picture(depth, channels)
+    path = written(tmp_path / "a.png", given)
+    alpha = ["-alphapam"] if channels == 4 else []
+    done = subprocess.run([program, *alpha, str(path)], capture_output=True, check=True)
+    kind = ">u2" if depth == "16" else "u1"
+    numbers = np.frombuffer(done.stdout, np.uint8)[-given.whole().nbytes :].view(kind)
+    assert_array_equal(numbers.reshape(given.whole().shape), given.whole())
 
 
 def test_tiff_is_read_by_libtiff(tmp_path: Path) -> None:
@@ -166,15 +227,78 @@ def test_other_formats_are_read_by_pillow(suffix: str, channels: int, tmp_path: 
         assert json.loads(exif[0x010E]) == WORDS
 
 
-def test_dds_holds_the_pixels_behind_its_header(tmp_path: Path) -> None:
-    given = picture("8", 4)
+def dds_levels(data: bytes, bytes_of: Callable[[int, int], int]) -> list[np.ndarray]:
+    """Take a DDS file apart into files of one level each, and let Pillow read these."""
+    height, width = struct.unpack("<2I", data[12:20])
+    found, at = [], 128
+    for level in range(struct.unpack("<I", data[28:32])[0]):
+        size = tuple(max(1, side >> level) for side in (height, width))
+        count = bytes_of(*size)
+        header = data[:12] + struct.pack("<2I", *size) + data[20:128]
+        with Image.open(io.BytesIO(header + data[at : at + count])) as image:
+            found.append(np.asarray(image))
+        at += count
+    assert at == len(data)
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [SIZE, (64, 32), (1, 7), (5, 4)])
+def test_dds_holds_the_pixels_and_all_smaller_copies(
+    size: tuple[int, int], channels: int, tmp_path: Path
+) -> None:
+    given = picture("8", channels, size=size)
     data = written(tmp_path / "a.dds", given).read_bytes()
-    assert data[:4] == b"DDS "
-    assert struct.unpack("<II", data[12:20]) == SIZE
-    blue_first = np.frombuffer(data[128:], np.uint8).reshape(*SIZE, 4)
-    masks = struct.unpack("<4I", data[92:108])
-    order = [masks.index(0xFF << 8 * byte) for byte in range(4)]
-    assert_array_equal(blue_first, given.whole()[..., order])
+    deep = 1 if channels == 1 else 4
+    found = dds_levels(data, lambda height, width: height * width * deep)
+    assert len(found) == max(size).bit_length()
+    for level, expected in zip(found, dds.levels(given.whole(), True), strict=True):
+        assert_array_equal(level.reshape(expected.shape), expected)
+    assert_array_equal(found[0].reshape(given.whole().shape), given.whole())
+
+
+@pytest.mark.parametrize("suffix", [".bc1.dds", ".bc3.dds"])
+def test_blocks_of_a_dds_are_decoded(suffix: str, tmp_path: Path) -> None:
+    channels = 3 if suffix == ".bc1.dds" else 4
+    smooth = np.indices((64, 32, channels)).sum(0).astype(np.float32) / 98
+    given = base.picture_of(base.convert(smooth, "8", "srgb"))
+    path = written(tmp_path / f"a{suffix}", given)
+    size = 8 if channels == 3 else 16
+    found = dds_levels(path.read_bytes(), lambda h, w: -(-h // 4) * -(-w // 4) * size)
+    assert len(found) == 7
+    for level, expected in zip(found, dds.levels(given.whole(), True), strict=True):
+        # Four colours on a line stand for the sixteen of a block.
+        steepness = int(np.ptp(expected[:4, :4].astype(int), axis=(0, 1)).max())
+        assert abs(level[..., :channels].astype(int) - expected).max() <= 8 + steepness / 4
+
+
+def test_smaller_copies_are_means_of_light() -> None:
+    black_and_white = np.indices((8, 8)).sum(0)[..., None] % 2 * np.full(3, 255)
+    for level in list(dds.levels(black_and_white.astype(np.uint8), True))[1:]:
+        assert (level == 188).all()  # half of the light, not half of the number
+    for level in list(dds.levels(black_and_white.astype(np.uint8), False))[1:]:
+        assert (level == 128).all()
+    # What is clear has no colour, however red its pixels are.
+    clear = np.zeros((2, 2, 4), np.uint8)
+    clear[0] = [255, 0, 0, 0]
+    clear[1] = [0, 255, 0, 255]
+    assert_array_equal(list(dds.levels(clear, True))[1][0, 0], [0, 255, 0, 128])
+
+
+@pytest.mark.parametrize("size", [(8, 16), (9, 15), (27, 12)])
+def test_smaller_copies_of_a_torus_have_no_seam(size: tuple[int, int]) -> None:
+    # Copies of a picture twice as large, which repeats it, repeat the copies of the picture.
+    given = picture("8", 3, size=size).whole()
+    twice = list(dds.levels(np.tile(given, (2, 2, 1)), True))
+    for level, double in zip(dds.levels(given, True), twice, strict=False):
+        if 2 * level.shape[0] != double.shape[0] or 2 * level.shape[1] != double.shape[1]:
+            break  # 2 * 9 // 2 is 9, and 2 * (9 // 2) is 8
+        assert abs(double.astype(int) - np.tile(level, (2, 2, 1))).max() <= 1
+    moved = dds.levels(np.roll(given, (2 * size[0] // 3, size[1]), (0, 1)), True)
+    assert_array_equal(list(moved)[-1], list(dds.levels(given, True))[-1])
+    # A mean is a mean: nothing is left out, also where sides are odd.
+    for level in dds.levels(given, False):
+        assert_allclose(level.mean((0, 1)), given.mean((0, 1)), atol=1)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -261,6 +385,8 @@ def test_what_has_more_than_8_bits_is_shown_in_8() -> None:
         ("a.webp", 3, None, "linear", "WebP files hold srgb colours"),
         ("a.png", 3, "8", "linear", "give --depth 16"),
         ("a.jpg", 4, None, None, "no transparency"),
+        ("a.bc1.dds", 3, None, None, "blocks of 4x4 pixels, not of 53x37"),
+        (".bc1.dds", 3, None, None, "ends in .png"),
     ],
 )
 def test_what_a_format_cannot_hold_is_said(
@@ -272,6 +398,7 @@ def test_what_a_format_cannot_hold_is_said(
 
 @pytest.mark.parametrize("suffix", stills.FORMATS)
 def test_every_format_has_a_default(suffix: str) -> None:
-    found, depth, space = stills.choose(Path(f"a{suffix.upper()}"), SIZE, 3)
+    found, depth, space = stills.choose(Path(f"a.b{suffix.upper()}"), (36, 52), 3)
+    assert stills.split(f"a.b{suffix.upper()}") == ("a.b", suffix.upper())
     assert found is stills.FORMATS[suffix]
     assert (depth, space) == (found.depths[0], found.spaces[0])

@@ -20,7 +20,7 @@ def animate(
             help="gif, webp, apng, avif, mp4 or webm; without a suffix, a folder of frames.",
         ),
     ],
-    size: Annotated[str, typer.Option(metavar="N|WxH", help="Pixels of a frame.")] = "256",
+    size: common.Size = "256",
     frames: Annotated[int, typer.Option(help="How many.")] = 48,
     fps: Annotated[float, typer.Option(help="Frames a second.")] = 24.0,
     every: Annotated[int, typer.Option(help="Steps from frame to frame.")] = 2,
@@ -54,9 +54,7 @@ def animate(
     seed: common.Seed = None,
     device: common.Device = "auto",
     kernel: common.Kernel = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and stop.")
-    ] = False,
+    dry_run: common.DryRun = False,
     force: common.Force = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
@@ -70,15 +68,9 @@ def animate(
     from nca_texture.motion import sheet as sheets
     from nca_texture.motion.base import Clip
     from nca_texture.motion.frames import check_place
-    from nca_texture.recipe import from_dict
     from nca_texture.seams import check_seams
-    from nca_texture.store import file_sha256, load_model, model_file
 
-    automaton, recipe, origin = load_model(model)
-    asked = {"edge": edge, "beyond": beyond, "layout": layout}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    shaped = from_dict(type(recipe.automaton), asked, recipe.automaton)
-    automaton = automaton.with_grid(shaped.grid()).to(common.pick_device(device))
+    automaton, shaped, recipe, origin = common.load_shaped(model, device, edge, beyond, layout)
     if not 0.1 <= fps <= 1000:
         raise ValueError(f"fps is {fps:g}; give 0.1 to 1000")
     if frames < 1:
@@ -86,7 +78,7 @@ def animate(
     if blend is None:
         blend = 0 if automaton.living else frames // 3
     if steps is None:
-        scored = origin.steps or recipe.training.steps[1]
+        scored = common.steps_of(origin, recipe)
         steps = 0 if automaton.living else max(scored, blend * every)
     pixels = common.parse_size(size)
     shooting = Shooting(pixels=pixels, frames=frames, every=every, start=steps, blend=blend)
@@ -117,14 +109,13 @@ def animate(
     number = common.parse_seed(seed)
     with progress_bar(f"growing {about}", frames, quiet) as advance:
         found = film(automaton, shooting, seed=number, kernel=kernel, progress=advance)
-    words = {
-        "Software": "nca-texture",
-        "Source": origin.source,
-        "Model": f"sha256 {file_sha256(model_file(model))}",
-        "nca-texture": f"animate --size {pixels[1]}x{pixels[0]} --frames {frames} --fps {fps:g} "
+    words = common.words_of(
+        origin,
+        model,
+        f"animate --size {pixels[1]}x{pixels[0]} --frames {frames} --fps {fps:g} "
         f"--every {every} --steps {steps} --blend {blend} --seed {number} "
-        f"--edge {shaped.edge} --layout {shaped.layout}",
-    }
+        f"--edge {shaped.edge} --beyond {shaped.beyond} --layout {shaped.layout}",
+    )
     wraps = automaton.grid.wraps
     clip = Clip(found.frames, fps, found.loops, wraps, words)
     if shape:
@@ -157,9 +148,7 @@ def animate(
             f"keep {found.contrast:.0%} of the contrast",
             quiet,
         )
-    if report is not None:
-        for axis in report.axes:
-            common.talk(axis.reason, quiet)
+    common.talk_seams(report, quiet)
     common.talk(f"wrote {' and '.join(map(str, written))}", quiet)
 
 

@@ -20,6 +20,11 @@ from nca_texture.errors import InputError, MissingError
 if TYPE_CHECKING:
     import torch
 
+    from nca_texture.automaton import CellularAutomaton
+    from nca_texture.recipe import AutomatonPlan, Recipe
+    from nca_texture.seams import SeamReport
+    from nca_texture.store import Origin
+
 FAILED, USAGE, MISSING, CHECK_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 
 Model = Annotated[
@@ -60,6 +65,25 @@ Beyond = Annotated[
         show_default="the preset's or model's",
     ),
 ]
+# Of pictures.
+Size = Annotated[
+    str,
+    typer.Option("--size", metavar="N|WxH", help="Pixels, as 4096 or 4096x1024 (WIDTHxHEIGHT)."),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", help="How long to grow.", show_default="what the model was scored at"),
+]
+Depth = Annotated[
+    str | None,
+    typer.Option(
+        "--depth",
+        metavar="BITS",
+        help="8, 16, half or float.",
+        show_default="what the format is for",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
 Kernel = Annotated[
     str, typer.Option("--kernel", metavar="NAME", help="auto, cpu, triton or reference.")
 ]
@@ -248,13 +272,60 @@ def code_of(stop: KeyboardInterrupt) -> int:
     return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
+def load_shaped(
+    model: Path, device: str, edge: str | None, beyond: str | None, layout: str | None
+) -> "tuple[CellularAutomaton, AutomatonPlan, Recipe, Origin]":
+    """Load a model onto a device and put it on the grid that was asked for.
+
+    What is None stays as the model has it. The plan returned is that of the new grid.
+    """
+    from nca_texture.recipe import from_dict
+    from nca_texture.store import load_model
+
+    automaton, recipe, origin = load_model(model)
+    asked = {"edge": edge, "beyond": beyond, "layout": layout}
+    given = {name: value for name, value in asked.items() if value is not None}
+    shaped = from_dict(type(recipe.automaton), given, recipe.automaton)
+    automaton = automaton.with_grid(shaped.grid()).to(pick_device(device))
+    return automaton, shaped, recipe, origin
+
+
+def steps_of(origin: "Origin", recipe: "Recipe", steps: int | None = None) -> int:
+    """Return ``steps`` or, when it is None, those that the model was scored at."""
+    if steps is None:
+        return origin.steps or recipe.training.steps[1]
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; give 0 or more")
+    return steps
+
+
+def words_of(origin: "Origin", model: Path, command: str) -> dict[str, str]:
+    """Say in a file's metadata what it was made from and how to make it again."""
+    from nca_texture.store import file_sha256, model_file
+
+    return {
+        "Software": "nca-texture",
+        "Source": origin.source,
+        "Model": f"sha256 {file_sha256(model_file(model))}",
+        "nca-texture": command,
+    }
+
+
+def talk_seams(report: "SeamReport | None", quiet: bool, name: str = "") -> None:
+    """Say how like its inside every edge of a picture is, after the ``name`` of one of many."""
+    for axis in () if report is None else report.axes:
+        talk(f"{name}: {axis.reason}" if name else axis.reason, quiet)
+
+
 def check_memory(needed: int, what: str, remedy: str = "a smaller --size") -> None:
     """Raise ``InputError`` when ``needed`` bytes are more than the machine has to give."""
+    from nca_texture.files import amount
+
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(
-            f"{what} needs about {needed / 2**30:.1f} GB of memory and {free / 2**30:.1f} GB are "
-            f"free; give {remedy}"
+            f"{what} needs about {amount(needed)} of memory and {amount(free)} are free; "
+            f"give {remedy}"
         )
 
 

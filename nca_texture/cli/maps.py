@@ -73,6 +73,8 @@ def maps(
     colours = np.asarray(values, np.float32)
     if colours.shape[-1] < 3:  # grey, perhaps with alpha
         colours = np.concatenate([colours[..., :1]] * 3 + [colours[..., 1:]], axis=-1)
+    for file, path in zip(files, paths, strict=False):
+        stills.choose(path, colours.shape[:2], len(file.channels), file.depth)
     made = make_maps(colours, wraps, look)
     words = {
         "Software": "nca-texture",
@@ -95,6 +97,5 @@ def maps(
         reports = {each: report.to_dict() for each, report in seams.items()}
         common.answer({"files": [str(path) for path in paths], "seams": reports})
     for each, report in seams.items():
-        for axis in report.axes:
-            common.talk(f"{each}: {axis.reason}", quiet)
+        common.talk_seams(report, quiet, each)
     common.talk(f"wrote {len(paths)} files to {output}", quiet)

@@ -1,7 +1,9 @@
 """``nca-texture tile``: a still picture of any size from a model."""
 
+import math
 import shlex
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from json import dumps, loads
 from pathlib import Path
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from nca_texture.automaton import CellularAutomaton
     from nca_texture.canvas import Canvas
-    from nca_texture.render import Plan
+    from nca_texture.planning import Plan
     from nca_texture.stills.base import Picture
 
 _SAVE_EVERY = 120.0  # seconds between two states on disk, of a picture kept whole
@@ -33,24 +35,9 @@ def tile(
             "-o", "--output", metavar="OUT", help="Where to write it; the suffix says what."
         ),
     ],
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|WxH",
-            help="Pixels, as 4096 or 4096x1024 (WIDTHxHEIGHT).",
-            show_default="1024",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="How long to grow.", show_default="what the model was scored at"),
-    ] = None,
-    depth: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BITS", help="8, 16, half or float.", show_default="what the format is for"
-        ),
-    ] = None,
+    size: common.Size = "1024",
+    steps: common.Steps = None,
+    depth: common.Depth = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -81,9 +68,7 @@ def tile(
     ] = None,
     device: common.Device = "auto",
     kernel: common.Kernel = "auto",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and stop.")
-    ] = False,
+    dry_run: common.DryRun = False,
     force: common.Force = False,
     json: common.Json = False,
     quiet: common.Quiet = False,
@@ -94,42 +79,38 @@ def tile(
     The picture may be larger than memory. What is done lies beside it in OUT.part: after a stop,
     the same command goes on there.
     """
-    from nca_texture import render, stills
+    import numpy as np
+
+    from nca_texture import planning, stills
     from nca_texture.canvas import Canvas, check_disk, columns_of, part_of
     from nca_texture.errors import InputError
     from nca_texture.files import check_writable
     from nca_texture.noise import sample_seeds
-    from nca_texture.recipe import from_dict
     from nca_texture.stills.base import DTYPES, Picture, half_rolled, repeated
-    from nca_texture.store import file_sha256, load_model, model_file
+    from nca_texture.store import file_sha256, model_file
 
-    if steps is not None and steps < 0:
-        raise ValueError(f"steps is {steps}; give 0 or more")
     if not 1 <= variations <= 10_000:
         raise ValueError(f"variations is {variations}; give 1 to 10000")
     repeats = None if proof is None else common.parse_size(proof)
     stills.format_of(output)
-    automaton, recipe, origin = load_model(model)
-    shape = {"edge": edge, "beyond": beyond, "layout": layout}
-    asked = {name: value for name, value in shape.items() if value is not None}
-    shaped = from_dict(type(recipe.automaton), asked, recipe.automaton)
-    automaton = automaton.with_grid(shaped.grid()).to(common.pick_device(device))
-    if steps is None:
-        steps = origin.steps or recipe.training.steps[1]
-    pixels = common.parse_size(size or "1024")
+    automaton, shaped, recipe, origin = common.load_shaped(model, device, edge, beyond, layout)
+    steps = common.steps_of(origin, recipe, steps)
+    pixels = common.parse_size(size)
     channels = 4 if automaton.living else 3
     known, kept, colours = stills.choose(output, pixels, channels, depth, space)
     budget = common.parse_memory(memory)
     number = common.parse_seed(seed)
     prints = [Print(*each) for each in _named(output, sample_seeds(number, variations))]
     columns = next(filter(None, (columns_of(each.path) for each in prints)), None)
-    job = render.plan(
+    picture_bytes = math.prod(pixels) * channels * np.dtype(DTYPES[kept]).itemsize
+    job = planning.plan(
         automaton,
         pixels,
         steps,
         kernel=kernel,
         memory=budget or (common.free_memory() or 2**33) // 2,
         columns=columns if columns is not None and columns < pixels[1] else None,
+        disk=room(output) - picture_bytes,
     )
     said = {
         "picture": {"pixels": pixels, "steps": steps, "depth": kept},
@@ -141,8 +122,9 @@ def tile(
         "made by": common.versions(),
     }
     series = said | {"seed": number, "variations": variations, "proof": proof}
-    index = Index(output.with_suffix(".json"), prints, series) if variations > 1 else None
-    disk = Canvas(output, pixels, channels, DTYPES[kept], said, columns=job.columns).bytes
+    beside = output.with_name(f"{stills.split(output.name)[0]}.json")
+    index = Index(beside, prints, series) if variations > 1 else None
+    disk = picture_bytes + job.disk
     if not dry_run:
         finished = [] if index is None else index.finished(force)
         prints = [each for each in prints if each.path not in finished]
@@ -151,13 +133,13 @@ def tile(
             for path in (each.path, *(each.views if repeats else ())):
                 check_writable(path, force=mine)
         check_disk(output, 0 if any(part_of(each.path).exists() for each in prints) else disk)
-    needed = job.memory + (3 * disk if known.whole else 0)
+    needed = job.memory + (3 * picture_bytes if known.whole else 0)
     common.check_memory(needed, f"a {known.name} file of {pixels[1]}x{pixels[0]} pixels")
     about = f"{pixels[1]}x{pixels[0]} pixels, {steps} steps"
     if shaped.layout == "hex":
         about += f", {job.cells[1]}x{job.cells[0]} hexagonal cells, rows {job.stretch:+.2%}"
     if dry_run or (job.cell_steps > _LONG and not quiet):
-        took = render.seconds(automaton, job, kernel)
+        took = planning.seconds(automaton, job, kernel)
         common.talk(f"{about}: {describe(job, took, disk)}", quiet)
         if dry_run and json:
             common.answer(_facts(job, took, disk))
@@ -168,13 +150,13 @@ def tile(
         mine = force or (index is not None and each.path.name == index.begun)
         if index is not None:
             index.begin(each)
-        words = {
-            "Software": "nca-texture",
-            "Source": origin.source,
-            "Model": f"sha256 {said['model']}",
-            "nca-texture": f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed "
-            f"{each.seed} --edge {shaped.edge} --layout {shaped.layout}",
-        }
+        words = common.words_of(
+            origin,
+            model,
+            f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed {each.seed} "
+            f"--edge {shaped.edge} --beyond {shaped.beyond} --layout {shaped.layout} "
+            f"--depth {kept} --space {colours}",
+        )
         canvas = Canvas(
             each.path,
             pixels,
@@ -228,9 +210,7 @@ def tile(
             }
         )
     for each, report in zip(prints, reports, strict=True):
-        for axis in () if report is None else report.axes:
-            name = "" if variations == 1 else f"{each.path.name}: "
-            common.talk(f"{name}{axis.reason}", quiet)
+        common.talk_seams(report, quiet, "" if variations == 1 else each.path.name)
     wrote = " and ".join(map(str, written))
     if index is not None:
         wrote = f"{len(prints)} pictures and {index.path}"
@@ -248,7 +228,10 @@ class Print:
     @property
     def views(self) -> list[Path]:
         """Name what shows that it tiles."""
-        return [self.path.with_name(f"{self.path.stem}_{view}.png") for view in ("proof", "seam")]
+        from nca_texture.stills import split
+
+        stem, _ = split(self.path.name)
+        return [self.path.with_name(f"{stem}_{view}.png") for view in ("proof", "seam")]
 
 
 class Index:
@@ -305,9 +288,12 @@ def _named(output: Path, seeds: list[int]) -> list[tuple[Path, int]]:
     """Name the pictures of ``seeds``: one has the name that was given, several have numbers."""
     if len(seeds) == 1:
         return [(output, seeds[0])]
+    from nca_texture.stills import split
+
     digits = len(str(len(seeds)))
+    stem, suffix = split(output.name)
     return [
-        (output.with_name(f"{output.stem}_{number:0{digits}}{output.suffix}"), seed)
+        (output.with_name(f"{stem}_{number:0{digits}}{suffix}"), seed)
         for number, seed in enumerate(seeds, start=1)
     ]
 
@@ -326,17 +312,25 @@ def _paint(
 
     from nca_texture.cli.console import progress_bar
     from nca_texture.render import paint
+    from nca_texture.states import States
     from nca_texture.stills.base import convert
 
     keeper = _Keeper(canvas)
     saved = canvas.load_state() if job.way == "whole" and not canvas.share else None
-    if canvas.share:
-        common.talk(f"going on with {canvas.path} at {canvas.share:.0%}", quiet)
-    elif saved is not None:
-        common.talk(f"going on with {canvas.path} at step {saved[0]}", quiet)
     depth, space = canvas.job["picture"]["depth"], canvas.job["space"]
-    try:
-        with progress_bar(f"growing {about}", 1, quiet) as advance:
+    with ExitStack() as stack:
+        states, step = None, 0 if saved is None else saved[0]
+        if job.way == "disk":
+            cells = (automaton.channels, *job.cells)
+            states = stack.enter_context(States(canvas.state_path, cells, canvas.job))
+            stack.callback(lambda: canvas.keep(states.steps > 0 or states.row > 0))
+            step = states.steps
+        if canvas.share:
+            common.talk(f"going on with {canvas.path} at {canvas.share:.0%}", quiet)
+        elif step:
+            common.talk(f"going on with {canvas.path} at step {step}", quiet)
+        advance = stack.enter_context(progress_bar(f"growing {about}", 1, quiet))
+        try:
             for block in paint(
                 automaton,
                 job,
@@ -345,12 +339,13 @@ def _paint(
                 start=(canvas.block, canvas.row),
                 saved=None if saved is None else (saved[0], from_numpy(saved[1])),
                 save=keeper.save,
+                states=states,
                 progress=advance,
             ):
                 canvas.put(block.top, block.left, convert(block.pixels, depth, space))
-    except KeyboardInterrupt:
-        keeper.write()
-        raise
+        except KeyboardInterrupt:
+            keeper.write()
+            raise
 
 
 class _Keeper:
@@ -372,7 +367,7 @@ class _Keeper:
         if self.newest is not None:
             steps, state = self.newest
             self.canvas.save_state(steps, state.float().cpu().numpy())
-            self.canvas.kept = True
+            self.canvas.keep()
         self.written = monotonic()
 
 
@@ -386,19 +381,27 @@ def check_picture(picture: "Picture", axes: str) -> Any:
     return check_rows(picture.size, lambda first, last: floats(picture, first, last), axes)
 
 
+def room(output: Path) -> int:
+    """Count the bytes of disk that ``output`` may take, with those that an unfinished one has."""
+    from nca_texture.canvas import free_disk, part_of, state_of
+
+    own = [path for path in (part_of(output), state_of(output)) if path.exists()]
+    return free_disk(output) + sum(path.stat().st_size for path in own)
+
+
 def describe(job: "Plan", took: float, disk: int) -> str:
     """Say in a line what a plan takes."""
     ways = {
         "rows": "swept in rows",
-        "columns": f"swept in {job.blocks} blocks of columns whose margins are computed twice",
+        "columns": f"swept in {job.blocks} blocks of columns whose halos are computed again",
         "whole": "all cells in memory",
+        "disk": f"{job.disk / 2**20:.0f} MB of it for states, strips of which are in memory",
     }
     text = (
         f"about {common.duration(took)}, {job.memory / 2**20:.0f} MB of memory, "
         f"{disk / 2**20:.0f} MB of disk while it is made; {ways[job.way]}"
     )
-    extra = job.work - 1
-    return text + (f", {extra:.0%} of the work is done more than once" if extra > 0.5 else "")
+    return text + (f", {job.work:.1f} times the work of the cells alone" if job.work > 1.5 else "")
 
 
 def _facts(job: "Plan", took: float, disk: int) -> dict[str, Any]:

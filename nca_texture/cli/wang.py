@@ -21,16 +21,8 @@ def wang(
     colours: Annotated[
         int, typer.Option(help="Kinds of edges on each axis, 1 to 4: there are N^4 tiles.")
     ] = 2,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="How long to grow.", show_default="what the model was scored at"),
-    ] = None,
-    depth: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BITS", help="8, 16, half or float.", show_default="what the format is for"
-        ),
-    ] = None,
+    steps: common.Steps = None,
+    depth: common.Depth = None,
     proof: Annotated[
         str | None,
         typer.Option(
@@ -53,20 +45,17 @@ def wang(
     from nca_texture.files import atomic_write, check_folder, check_writable
     from nca_texture.seams import check_seams
     from nca_texture.stills.base import convert, picture_of
-    from nca_texture.store import file_sha256, load_model, model_file
+    from nca_texture.store import load_model
     from nca_texture.wang import check, wang_tiles
 
     automaton, recipe, origin = load_model(model)
-    if steps is None:
-        steps = origin.steps or recipe.training.steps[1]
-    if steps < 0:
-        raise ValueError(f"steps is {steps}; give 0 or more")
+    steps = common.steps_of(origin, recipe, steps)
     check(automaton, size, colours)
     side = colours**2 * size
     _, kept, space = stills.choose(output, (side, side), 3, depth)
     repeats = None if proof is None else common.parse_size(proof)
-    index = output.with_suffix(".json")
-    view = output.with_name(f"{output.stem}_proof.png")
+    stem, _ = stills.split(output.name)
+    index, view = output.with_name(f"{stem}.json"), output.with_name(f"{stem}_proof.png")
     written = [output, index, *([view] if repeats else [])]
     for path in written:
         check_writable(path, force=force)
@@ -81,12 +70,11 @@ def wang(
         found = wang_tiles(
             automaton, size, steps, colours=colours, seed=number, kernel=kernel, progress=advance
         )
-    words = {
-        "Software": "nca-texture",
-        "Source": origin.source,
-        "Model": f"sha256 {file_sha256(model_file(model))}",
-        "nca-texture": f"wang --size {size} --colours {colours} --steps {steps} --seed {number}",
-    }
+    words = common.words_of(
+        origin,
+        model,
+        f"wang --size {size} --colours {colours} --steps {steps} --seed {number}",
+    )
     sheet = found.sheet().clip(0, 1)
     picture = picture_of(convert(sheet, kept, space), space=space, metadata=words)
     stills.write(output, picture, force=force)
@@ -100,6 +88,5 @@ def wang(
     if json:
         files = [str(path) for path in written]
         common.answer(tiles | {"files": files, "seed": number, "seams": report.to_dict()})
-    for axis in report.axes:
-        common.talk(axis.reason, quiet)
+    common.talk_seams(report, quiet)
     common.talk(f"wrote {' and '.join(map(str, written))}", quiet)

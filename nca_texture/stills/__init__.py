@@ -25,6 +25,7 @@ class Format:
     alpha: bool = True
     side: int = 2**31 - 1  # pixels at most
     whole: bool = True  # whether its writer wants all pixels in memory
+    block: int = 1  # pixels that its sides are multiples of
 
     def writer(self) -> Write:
         """Import what writes it."""
@@ -44,18 +45,27 @@ FORMATS: dict[str, Format] = {
     ".jpeg": _JPEG,
     ".pat": Format("GIMP pattern", "pat", side=10000, whole=False),
     ".dds": Format("DDS", "dds", side=65535),
+    ".bc1.dds": Format("DDS with BC1", "dds", alpha=False, side=65532, block=4),
+    ".bc3.dds": Format("DDS with BC3", "dds", side=65532, block=4),
     ".npy": Format("NumPy", "npy", ("float", "half", "16", "8"), ("srgb", "linear"), whole=False),
 }
 
 
+def split(name: str) -> tuple[str, str]:
+    """Split a file's name into a stem and the longest suffix that names a format, or none."""
+    found = max((s for s in FORMATS if name.lower().endswith(s)), key=len, default="")
+    stem = name[: len(name) - len(found)]
+    return (stem, name[len(stem) :]) if stem else (name, "")
+
+
 def format_of(path: Path) -> Format:
     """Return the format that the suffix of ``path`` names; ``ValueError`` when there is none."""
-    known = FORMATS.get(path.suffix.lower())
-    if known is None:
+    _, suffix = split(path.name)
+    if not suffix:
         raise ValueError(
             f"{path.name} does not say what to write; give a name that ends in {', '.join(FORMATS)}"
         )
-    return known
+    return FORMATS[suffix.lower()]
 
 
 def choose(
@@ -92,6 +102,11 @@ def choose(
         raise InputError(
             f"{known.name} files hold {known.side}x{known.side} pixels at most, not "
             f"{width}x{height}; give a smaller --size, or a name that ends in .png or .tif"
+        )
+    if height % known.block or width % known.block:
+        raise ValueError(
+            f"{known.name} consists of blocks of {known.block}x{known.block} pixels, not of "
+            f"{width}x{height}; give a --size of multiples of {known.block}"
         )
     known.writer()
     return known, depths[0], spaces[0]
