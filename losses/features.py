@@ -3,6 +3,7 @@
 A network is a list of named stages, each of which can be kept. Its layers are
 
 - vgg16, vgg19: ``conv1_1 relu1_1 conv1_2 relu1_2 pool1 conv2_1 ...`` to ``pool5``;
+- compact: those of vgg19 to ``relu4_1``, to whose features it comes close; part of the package;
 - squeezenet1_1: ``conv1 relu1 pool1 fire2 fire3 pool3 fire4 fire5 pool5 fire6 ... fire9``;
 - googlenet: ``conv1 maxpool1 conv2 conv3 maxpool2 inception3a ... inception5b``;
 - inception_v3: ``Conv2d_1a_3x3 ... Conv2d_4a_3x3 maxpool2 Mixed_5b ... Mixed_7c``;
@@ -31,8 +32,12 @@ from torchvision.models.inception import BasicConv2d as InceptionConv
 from torchvision.models.squeezenet import Fire
 
 from nca_texture.errors import InputError, MissingError
+from nca_texture.losses import compact
+
+COMPACT = "compact"  # the one network whose weights are part of the package
 
 STYLE_LAYERS = {
+    COMPACT: ("relu1_1", "relu2_1", "relu3_1", "relu4_1"),
     "vgg16": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
     "vgg19": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
     "inception_v3": ("Conv2d_1a_3x3", "Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5b", "Mixed_5d"),
@@ -43,6 +48,7 @@ NETWORKS = tuple(STYLE_LAYERS)
 
 PRECISIONS = ("float32", "bfloat16")
 _FLOAT32_ONLY = ("squeezenet1_1",)  # gradients would turn by ten degrees; it is small anyway
+BORDERS = ("zeros", "circular", "replicate")
 
 IMAGE = "image"
 _PRE_RELU = "_pre_relu"
@@ -81,8 +87,8 @@ class WeightsStatus:
     network: str
     path: Path | None  # None when they are not on this machine
     place: str  # how they were found, or "not here"
-    url: str  # where torchvision has them
-    megabytes: float  # of that download
+    url: str  # where torchvision has them; empty for the one that ships with the package
+    megabytes: float  # of that file
 
 
 class FeatureNetwork(nn.Module):
@@ -130,12 +136,18 @@ class FeatureNetwork(nn.Module):
         # Features of a place side by side: a tenth to a fifth faster on a CPU.
         self.stages.to(memory_format=torch.channels_last)
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, border: str = "zeros") -> dict[str, Tensor]:
         """Read ``image`` [B, 3 or 4, H, W] in [0, 1]: layer name -> float32 [B, D, h, w].
 
-        A fourth channel is alpha of premultiplied colours, and white lies behind it. Raises
-        ``ValueError`` for a picture too small for the deepest layer.
+        A fourth channel is alpha of premultiplied colours, and white lies behind it. ``border`` is
+        A fourth channel is alpha of premultiplied colours, and white lies behind it. ``border`` is
+        what convolutions find around their input: ``zeros``, as they were trained, its other side
+        (``circular``) or its outermost pixels again (``replicate``). Circular, and with sides that
+        every pooling divides, the features are those of the endless tiling. Raises ``ValueError``
+        for a picture too small for the deepest layer and for an unknown border.
         """
+        if border not in BORDERS:
+            raise ValueError(f"no border is called {border!r}; choose from {', '.join(BORDERS)}")
         if image.ndim != 4 or image.shape[1] not in (3, 4):
             raise ValueError(f"expected images [B, 3 or 4, H, W], got {list(image.shape)}")
         height, width = image.shape[-2:]
@@ -145,6 +157,9 @@ class FeatureNetwork(nn.Module):
                 f"layer {self.names[-1]}, got {width}x{height}; use a larger picture, or layers "
                 "that are less deep"
             )
+        for module in self.stages.modules():
+            if isinstance(module, nn.Conv2d) and any(module.padding):
+                module.padding_mode = border
         with full_precision(image):
             flow = (over_white(image.float()) - self.mean) / self.std
         fewer_digits = self.precision == "bfloat16" and self.network not in _FLOAT32_ONLY
@@ -236,10 +251,10 @@ def before_relu(network: str, layer: str) -> str:
 def find_weights(network: str, weights: str | Path | None = None) -> tuple[Path, str]:
     """Say which file the weights of ``network`` would be loaded from, and how it was found.
 
-    Looks at the file ``weights`` and nowhere else when it is given; then in the folder
-    NCA_TEXTURE_WEIGHTS for ``<network>.safetensors``, then in torchvision's cache. Opens nothing,
-    downloads nothing. Raises ``InputError`` when ``weights`` is no file, ``MissingError`` when none
-    are found.
+    Looks at the file ``weights`` and nowhere else when it is given; those of ``compact`` are part
+    of the package; then in the folder NCA_TEXTURE_WEIGHTS for ``<network>.safetensors``, then in
+    torchvision's cache. Opens nothing, downloads nothing. Raises ``InputError`` when ``weights`` is
+    no file, ``MissingError`` when none are found.
     """
     _check_network(network)
     if weights is not None:
@@ -247,6 +262,8 @@ def find_weights(network: str, weights: str | Path | None = None) -> tuple[Path,
         if not path.is_file():
             raise InputError(f"there is no weights file {path}; name a file, or leave it out")
         return path, "the file that was named"
+    if network == COMPACT:
+        return compact.WEIGHTS, "part of the package"
     for path, description in _places(network):
         if path is not None and path.is_file():
             return path, description
@@ -269,8 +286,11 @@ def have_weights(network: str, weights: str | Path | None = None) -> bool:
 def fetch_weights(network: str) -> Path:
     """Download torchvision's weights of ``network`` into its cache, unless they are there.
 
-    Raises ``MissingError`` when NCA_TEXTURE_OFFLINE=1 or the download fails.
+    Those of ``compact`` always are. Raises ``MissingError`` when NCA_TEXTURE_OFFLINE=1 or the
+    download fails.
     """
+    if network == COMPACT:
+        return compact.WEIGHTS
     path = _cache_path(network)
     if path.is_file():
         return path
@@ -328,10 +348,12 @@ def _published(network: str) -> Any:
 
 
 def _url(network: str) -> str:
-    return _published(network).url
+    return "" if network == COMPACT else _published(network).url
 
 
 def _megabytes(network: str) -> float:
+    if network == COMPACT:
+        return compact.WEIGHTS.stat().st_size / 1e6
     return float(_published(network).meta["_file_size"])
 
 
@@ -343,7 +365,9 @@ def _stages(network: str) -> list[Stage]:
     """Build all of ``network`` without a number in it (on the meta device), as a list of stages."""
     _check_network(network)
     with torch.device("meta"):
-        if network.startswith("vgg"):
+        if network == COMPACT:
+            stages = [Stage(name, name, module) for name, module in compact.compact_stages()]
+        elif network.startswith("vgg"):
             stages = _vgg_stages(models.get_model(network, weights=None, init_weights=False))
         elif network == "squeezenet1_1":
             stages = _squeezenet_stages(models.get_model(network, weights=None))
@@ -460,7 +484,10 @@ def _load(
         return "", _IMAGENET
     path = _find_or_fetch(network, weights)
     keys, read, metadata = _open(path)
-    wanted = {name: _wanted(name, keys) for name in convolutions}
+    wanted = {
+        name: _wanted(name, keys, biased=conv.bias is not None)
+        for name, conv in convolutions.items()
+    }
     missing = [key for needed in wanted.values() for key in needed if key not in keys]
     if missing:
         total = sum(map(len, wanted.values()))
@@ -478,7 +505,9 @@ def _load(
                     f"{path} does not hold torchvision's {network}: {key} is "
                     f"{list(tensor.shape)}, expected {list(shape)}"
                 )
-        conv.weight, conv.bias = map(nn.Parameter, _fold(name, tensors))
+        weight, bias = _fold(name, tensors)
+        conv.weight = nn.Parameter(weight)
+        conv.bias = None if bias is None else nn.Parameter(bias)
     return str(path), _normalisation(network, metadata)
 
 
@@ -509,8 +538,10 @@ def _open(path: Path) -> tuple[set[str], Callable[[str], Tensor], dict[str, str]
     return set(tensors), tensors.__getitem__, {}
 
 
-def _wanted(name: str, keys: set[str]) -> list[str]:
+def _wanted(name: str, keys: set[str], *, biased: bool) -> list[str]:
     """List the tensors that make the convolution ``name``: with batch norm, or with it folded."""
+    if not biased:
+        return [f"{name}.weight"]
     plain = [f"{name}.weight", f"{name}.bias"]
     if not name.endswith(".conv"):  # of a network without batch norm
         return plain
@@ -521,12 +552,11 @@ def _wanted(name: str, keys: set[str]) -> list[str]:
     return [key for key in plain if key != plain[1] or key in keys] + parts
 
 
-def _fold(name: str, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _fold(name: str, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
     """Turn what ``_wanted`` listed into weight and bias of the convolution ``name``."""
     weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
     norm = name.removesuffix("conv") + "bn"
     if f"{norm}.weight" not in tensors:
-        assert bias is not None
         return weight, bias
     scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _NORM_EPSILON).sqrt()
     shift = (

@@ -17,9 +17,11 @@ from nca_texture.losses.features import (
     load_network,
     style_layers,
 )
+from nca_texture.losses.patch import draw
 from nca_texture.losses.pixel import premultiply
 
-REDUCTIONS = ("sum", "mean")
+REDUCTIONS = ("sum", "mean", "root")
+BORDERS = {"zeros": ("zeros", "zeros"), "wrap": ("circular", "replicate")}  # of grown, of target
 
 
 def draw_directions(width: int, count: int, generator: torch.Generator) -> Tensor:
@@ -83,18 +85,29 @@ class SlicedLoss(Loss):
         *,
         features: str = "vgg16",
         layers: Sequence[str] | None = None,
+        layer_weights: Sequence[float] | None = None,
         projections: int = 32,
         image: bool = True,
         reduce: str = "sum",
+        samples: int | None = None,
+        border: str = "zeros",
         weights: str | Path | FeatureNetwork | None = None,
         precision: str = "float32",
     ) -> None:
         """Take the features of ``target`` [N, 3 or 4, H, W] once; N pictures are one cloud.
 
-        ``image`` makes the normalised picture a layer. ``reduce`` ``sum`` adds up places and
-        directions, and so grows with the picture; ``mean`` does not, for comparing sizes; layers
-        are added up in both. ``precision`` is the network's. Raises ``ValueError`` for an option
-        that makes no sense or a target too small, ``MissingError`` when there are no weights.
+        ``image`` makes the normalised picture a layer. ``reduce`` says what a layer counts:
+        ``sum`` adds up places and directions, and so grows with the picture; a rule finds detail
+        first. ``mean`` does not, for comparing sizes; a rule finds shapes first. ``root`` lies
+        between them, the mean times the root of places per pixel. Layers are added up, each times
+        its number in ``layer_weights`` (1 when None; the picture comes first).
+
+        Of a layer with more places than ``samples`` so many are drawn anew at every call: sorting
+        takes its time on large pictures. ``border`` is what the network finds around a picture:
+        ``zeros``, as published, of which a small grid is full, or ``wrap``: what was grown is a
+        torus, and the target is mirrored. ``precision`` is the network's. Raises ``ValueError`` for
+        an option that makes no sense or a target too small, ``MissingError`` when there are no
+        weights.
         """
         super().__init__()
         if projections < 1:
@@ -103,33 +116,56 @@ class SlicedLoss(Loss):
             raise ValueError(
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"
             )
+        if border not in BORDERS:
+            raise ValueError(f"no border is called {border!r}; choose from {', '.join(BORDERS)}")
+        if samples is not None and samples < 1:
+            raise ValueError(f"samples has to be at least 1, got {samples}")
         names = style_layers(features) if layers is None else tuple(layers)
         self.network = load_network(
             features, (IMAGE, *names) if image else names, weights, precision
         )
         self.projections = projections
         self.reduce = reduce
+        self.samples = samples
+        self.border, around_target = BORDERS[border]
+        names = self.network.layers
+        self.layer_weights = tuple(layer_weights or (1.0,) * len(names))
+        if len(self.layer_weights) != len(names):
+            raise ValueError(
+                f"got {len(self.layer_weights)} layer_weights for {len(names)} layers "
+                f"({', '.join(names)}); give one for each"
+            )
         with torch.no_grad():
-            clouds = [self._measure(picture) for picture in premultiply(target).split(1)]
+            clouds = [
+                self._measure(picture, around_target) for picture in premultiply(target).split(1)
+            ]
         for k, pictures in enumerate(zip(*clouds, strict=True)):
             self.register_buffer(f"goal{k}", torch.cat(pictures, -1)[0], persistent=False)
 
     def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
         """Score each sample; returns [B], 0 at the target whatever the directions are."""
         value = grown.image.new_zeros(len(grown.image), dtype=torch.float32)
-        for k, ours in enumerate(self._measure(grown.image)):
+        pixels = grown.image.shape[-2] * grown.image.shape[-1]
+        for k, ours in enumerate(self._measure(grown.image, self.border)):
             directions = draw_directions(ours.shape[1], self.projections, generator)
             goal = self.get_buffer(f"goal{k}")
+            places = ours.shape[2]
+            if self.samples is not None and self.samples < places:
+                ours = ours[:, :, send(draw(places, self.samples, generator), ours.device)]
             with full_precision(ours):
                 distances = sliced_distances(ours, goal, send(directions, ours.device))
-            by_sample = distances.sum if self.reduce == "sum" else distances.mean
-            value = value + by_sample((1, 2))
+            score = distances.mean((1, 2))
+            if self.reduce == "sum":
+                score = score * (places * self.projections)
+            elif self.reduce == "root":
+                score = score * (places / pixels) ** 0.5
+            value = value + self.layer_weights[k] * score
         return value
 
     def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
         """Stack the goals of ``losses``; see ``Loss.stack``."""
         return stack_buffers(losses)
 
-    def _measure(self, image: Tensor) -> list[Tensor]:
+    def _measure(self, image: Tensor, border: str) -> list[Tensor]:
         """Take the features [B, D, h*w] of each layer of ``image`` [B, 3 or 4, H, W]."""
-        return [features.flatten(2) for features in self.network(image).values()]
+        return [features.flatten(2) for features in self.network(image, border).values()]

@@ -22,15 +22,18 @@ def _loss(name: str, weight: float = 1.0, **options: Any) -> LossPlan:
     return LossPlan(name=name, weight=weight, options=options)
 
 
-# Ours. The overflow term keeps states where float16 and 8-bit exports can hold them.
+# Ours: sliced transport through the network of the package.
+_SLICED = _loss("sliced", 4e-3, features="compact", reduce="root", samples=4096, border="wrap")
+
+# The overflow term keeps states where float16 and 8-bit exports can hold them.
 _OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
 
 _DRAFT = Recipe(
     preset="draft",
     target=TargetPlan(crop="square"),  # the middle of a photograph is its subject
-    losses=(_loss("patch"), _OVERFLOW),
+    losses=(_SLICED, _OVERFLOW),
     training=TrainPlan(
-        iterations=1500, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
+        iterations=1200, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
     ),
 )
 _BALANCED = replace(
@@ -223,22 +226,19 @@ def loss_plan(name: str) -> LossPlan:
     ``emd``; by ``patch`` it scores a tenth.
     """
     if name == "sliced":
-        return _loss("sliced", 1e-3, reduce="mean")
+        options = {key: value for key, value in _SLICED.options.items() if key != "features"}
+        return replace(_SLICED, options=options)
     return _loss(name, {"gram": 1e-3, "emd": 0.1, "activation": 0.01}.get(name, 1.0))
 
 
-def auto_loss(preset: str, features: str | None = None) -> tuple[LossPlan, str]:
+def auto_loss(features: str | None = None) -> tuple[LossPlan, str]:
     """Choose the best loss that is at hand without waiting for a network, and say why.
 
-    ``draft`` keeps to the patch loss, which needs no network; others take sliced transport on VGG
-    when its weights are on this machine already.
+    It is that of our presets: its network is part of the package. ``features`` names another one,
+    whose weights are given.
     """
-    from nca_texture.losses.features import have_weights
-
-    candidates = (features,) if features else ("vgg16", "vgg19")
-    for network in candidates:
-        if preset != "draft" and (features or have_weights(network)):
-            why = f"sliced, through {network}, whose weights are here"
-            plan = loss_plan("sliced")
-            return replace(plan, options=plan.options | {"features": network}), why
-    return _loss("patch"), "patch, which needs no pretrained network"
+    if features is None:
+        return _SLICED, "sliced, through the network that ships with the package"
+    plan = loss_plan("sliced")
+    plan = replace(plan, options=plan.options | {"features": features})
+    return plan, f"sliced, through {features}, whose weights are here"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny import TINY
+from tiny import TINY, without_loss
 
 from nca_texture.store import load_checkpoint, load_model
 
@@ -89,7 +89,7 @@ CASES = {
         train("zebra.png", "--set", "training.pool=3"), 2, ("training.pool", "'pool_size'")
     ),
     "unknown loss option": Case(
-        train("zebra.png", "--set", "patch.level=3"), 2, ("did you mean 'levels'",)
+        train("zebra.png", "--set", "sliced.sample=3"), 2, ("did you mean 'samples'",)
     ),
     "setting of the wrong type": Case(
         train("zebra.png", "--set", "training.width=wide"), 2, ("training.width", "whole number")
@@ -476,7 +476,7 @@ def test_a_loss_that_is_not_a_number_goes_back_three_times_and_stops(
 ) -> None:
     (tmp_path / "own_losses.py").write_text(NAN_LOSS)
     args = [*LEARN, "-o", str(tmp_path / "run"), "--loss", "own_losses:NanLoss"]
-    args = args[: args.index("patch.levels=1") - 1] + args[args.index("patch.samples=16") + 1 :]
+    args = without_loss(args)
     args += ["--set", "training.judge_every=0", "--set", "own_losses:NanLoss.good=13"]
     args += ["--iterations", "200", "--checkpoint-every", "0"]
     done = command(args, place, {"PYTHONPATH": str(tmp_path)})
@@ -505,7 +505,7 @@ def test_one_of_many_that_cannot_be_trained_is_named_and_the_others_are_written(
     (tmp_path / "picky_losses.py").write_text(picky)
     Image.fromarray(np.full((16, 16, 3), 40, np.uint8)).save(tmp_path / "dark.png")
     args = ["train", "zebra.png", str(tmp_path / "dark.png"), "old.png", "--separate", *TINY]
-    args = args[: args.index("patch.levels=1") - 1] + args[args.index("patch.samples=16") + 1 :]
+    args = without_loss(args)
     args += ["--loss", "picky_losses:NanLoss", "--set", "training.judge_every=0"]
     args += ["--iterations", "30", "-o", str(tmp_path / "many"), "--exemplar-size", "16"]
     done = command(args, place, {"PYTHONPATH": str(tmp_path)})

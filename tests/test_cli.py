@@ -208,7 +208,7 @@ def test_settings_go_over_flags_over_files_over_presets(command: Any, tmp_path: 
         "--set",
         "training.steps=[5, 6]",
         "--set",
-        "patch.levels=3",
+        "sliced.projections=3",
     ]
     resolved = tomllib.loads(command(args, tmp_path).stdout)
     assert resolved["training"]["iterations"] == 12
@@ -217,7 +217,8 @@ def test_settings_go_over_flags_over_files_over_presets(command: Any, tmp_path: 
     assert resolved["training"]["width"] == 33
     assert resolved["automaton"]["edge"] == "x"
     assert resolved["automaton"]["layout"] == "hex"
-    assert resolved["losses"][0]["options"]["levels"] == 3
+    assert resolved["losses"][0]["options"]["projections"] == 3
+    assert resolved["losses"][0]["options"]["border"] == "zeros"  # on x only it is a torus
 
 
 def test_a_dry_run_writes_nothing(command: Any, place: Path) -> None:
@@ -427,6 +428,6 @@ def test_tensorboard_gets_losses_and_pictures(command: Any, place: Path) -> None
     events = accumulator.EventAccumulator(str(place / "board"))
     events.Reload()
     tags = events.Tags()
-    assert {"loss/total", "loss/patch", "roll-out", "learning_rate"} <= set(tags["scalars"])
+    assert {"loss/total", "loss/sliced", "roll-out", "learning_rate"} <= set(tags["scalars"])
     assert "roll-out" in tags["images"]
     assert [event.step for event in events.Scalars("loss/total")] == [2, 4]

@@ -5,11 +5,13 @@ from urllib.error import URLError
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision import models
 
 from nca_texture.errors import InputError, MissingError
+from nca_texture.losses import compact
 from nca_texture.losses.features import (
     NETWORKS,
     STYLE_LAYERS,
@@ -21,6 +23,7 @@ from nca_texture.losses.features import (
     layer_names,
     weights_status,
 )
+from nca_texture.targets import read_target
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -214,7 +217,7 @@ def test_building_a_network_draws_no_random_number(weights: Path) -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones(weights: Path) -> None:
-    with pytest.raises(ValueError, match="no network is called 'vgg11'; there are vgg16"):
+    with pytest.raises(ValueError, match="no network is called 'vgg11'; there are compact"):
         FeatureNetwork("vgg11")
     with pytest.raises(ValueError, match="no layer called 'relu9'; choose from image, conv1"):
         FeatureNetwork("squeezenet1_1", ["relu9"], weights)
@@ -381,3 +384,55 @@ def test_pretrained_inception_loads_to_the_end_of_its_file() -> None:
     assert net.channels["Mixed_7a"] == 1280
     used = {k for k in load_file(path) if k.endswith(".conv.weight")}
     assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == len(used)
+
+
+# The network of the package
+
+
+def test_the_network_of_the_package_is_there_with_nothing_else_at_hand() -> None:
+    net = FeatureNetwork("compact")
+    assert net.source == str(compact.WEIGHTS)
+    assert compact.WEIGHTS.stat().st_size <= 2e6
+    assert [net.channels[layer] for layer in net.layers] == [64, 128, 256, 512]
+    assert have_weights("compact")
+    assert fetch_weights("compact") == compact.WEIGHTS
+    with safe_open(compact.WEIGHTS, framework="pt") as file:
+        origin = file.metadata()
+    assert {"teacher", "licence", "pictures", "recipe", "date", "commit"} <= origin.keys()
+
+
+def test_the_network_of_the_package_sees_nothing_beyond_a_picture_s_border() -> None:
+    # The zeros around a picture have to stay zeros between its narrow layers, as in VGG19.
+    net = FeatureNetwork("compact", ["conv1_2"])
+    for parts in net.stages.modules():
+        if isinstance(parts, nn.Sequential):
+            for name in ("enter", "mix"):
+                assert parts.get_submodule(name).bias is None
+
+
+def test_with_a_circular_border_features_are_those_of_the_endless_tiling() -> None:
+    net = FeatureNetwork("compact")
+    tile = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    once, tiled = net(tile, "circular"), net(tile.repeat(1, 1, 3, 3), "zeros")
+    for layer, features in once.items():
+        height, width = features.shape[-2:]
+        middle = tiled[layer][..., height : 2 * height, width : 2 * width]
+        torch.testing.assert_close(features, middle, rtol=1e-4, atol=1e-4)
+    turned = net(tile.roll((8, 16), (2, 3)), "circular")["relu4_1"]
+    torch.testing.assert_close(turned, once["relu4_1"].roll((1, 2), (2, 3)), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(net(tile)["relu4_1"], once["relu4_1"])
+
+
+def test_the_network_of_the_package_comes_close_to_vgg19() -> None:
+    path = Path(PRETRAINED) / "vgg19.safetensors"
+    if not PRETRAINED or not path.is_file():
+        pytest.skip("needs vgg19.safetensors in the folder NCA_TEXTURE_WEIGHTS")
+    near, full = FeatureNetwork("compact"), FeatureNetwork("vgg19", STYLE_LAYERS["compact"], path)
+    # Neither was the network taught with; in [0, 1] and beyond.
+    pictures = [read_target(f"skimage:{name}").image for name in ("retina", "hubble_deep_field")]
+    pictures.append(torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)) / 3)
+    for picture in pictures:
+        ours, theirs = near(picture[:, :3]), full(picture[:, :3])
+        for layer, most in zip(STYLE_LAYERS["compact"], (1e-5, 0.05, 0.15, 0.35), strict=True):
+            error = (ours[layer] - theirs[layer]).square().mean() / theirs[layer].var()
+            assert error < most, layer

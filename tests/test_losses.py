@@ -220,12 +220,13 @@ def test_sliced_pixels_are_blind_to_where_they_are(target: Tensor) -> None:
     assert loss(show(shuffled), rng()).item() < 1e-6
 
 
+@pytest.mark.parametrize("reduce", ["mean", "root"])
 def test_the_mean_of_sliced_does_not_depend_on_size(
-    options: dict[str, str], target: Tensor
+    reduce: str, options: dict[str, str], target: Tensor
 ) -> None:
     small = torch.full((1, 3, 32, 32), 0.3)
     large = torch.full((1, 3, 64, 64), 0.3)
-    only = {"layers": ["image"], "image": False, "reduce": "mean", "projections": 256}
+    only = {"layers": ["image"], "image": False, "reduce": reduce, "projections": 256}
     loss = SlicedLoss(target, **options, **only)
     values = [loss(show(image), rng()).item() for image in (small, large)]
     assert values[1] == pytest.approx(values[0], rel=0.01)
@@ -233,17 +234,56 @@ def test_the_mean_of_sliced_does_not_depend_on_size(
     assert total(show(small), rng()).item() == pytest.approx(values[0] * 256 * 1024, rel=1e-4)
 
 
-def test_layers_of_gram_can_be_weighed(
-    options: dict[str, str], target: Tensor, other: Tensor
+@pytest.mark.parametrize("loss_class", [GramLoss, SlicedLoss])
+def test_layers_can_be_weighed(
+    loss_class: type[Loss], options: dict[str, str], target: Tensor, other: Tensor
 ) -> None:
+    # So many directions that it matters little which are drawn.
+    many = {"image": False, "projections": 4000} if loss_class is SlicedLoss else {}
+
     def score(layers: list[str], layer_weights: list[float] | None = None) -> float:
-        loss = GramLoss(target, layers=layers, layer_weights=layer_weights, **options)
-        return loss(show(other), rng()).item()
+        chosen = {"layers": layers, "layer_weights": layer_weights}
+        return loss_class(target, **chosen, **many, **options)(show(other), rng()).item()
 
     weighed = score(["relu1", "fire3"], [2.0, 0.5])
-    assert weighed == pytest.approx(2 * score(["relu1"]) + 0.5 * score(["fire3"]), rel=1e-4)
+    by_hand = 2 * score(["relu1"]) + 0.5 * score(["fire3"])
+    assert weighed == pytest.approx(by_hand, rel=0.02 if many else 1e-4)
     with pytest.raises(ValueError, match="got 1 layer_weights for 2 layers"):
         score(["relu1", "fire3"], [1.0])
+
+
+def test_the_root_counts_a_layer_by_the_root_of_its_places(
+    options: dict[str, str], target: Tensor, other: Tensor
+) -> None:
+    def score(reduce: str) -> float:
+        loss = SlicedLoss(target, layers=["fire3"], image=False, reduce=reduce, **options)
+        return loss(show(other), rng()).item()
+
+    places = FeatureNetwork("squeezenet1_1", ["fire3"], options["weights"])(other)["fire3"][0, 0]
+    assert score("root") == pytest.approx(score("mean") * (places.numel() / 32**2) ** 0.5)
+
+
+def test_a_torus_is_seen_without_its_border(target: Tensor) -> None:
+    loss = SlicedLoss(target, features="compact", border="wrap", reduce="mean")
+    tile = torch.rand(1, 3, 32, 40, generator=rng(3))
+    turned = tile.roll((16, 8), (2, 3))
+    assert loss(show(turned), rng()).item() == pytest.approx(loss(show(tile), rng()).item())
+    black = SlicedLoss(target, features="compact", reduce="mean")
+    assert black(show(turned), rng()).item() != pytest.approx(black(show(tile), rng()).item())
+    with pytest.raises(ValueError, match="no border is called 'inside'"):
+        SlicedLoss(target, features="compact", border="inside")
+
+
+def test_a_sample_of_the_places_scores_as_all_of_them_do(
+    options: dict[str, str], target: Tensor, other: Tensor
+) -> None:
+    def score(samples: int | None) -> float:
+        loss = SlicedLoss(target, projections=64, samples=samples, **options)
+        return torch.stack([loss(show(other), rng(seed)) for seed in range(40)]).mean().item()
+
+    assert score(500) == pytest.approx(score(None), rel=0.03)
+    with pytest.raises(ValueError, match="samples has to be at least 1"):
+        SlicedLoss(target, samples=0, **options)
 
 
 @pytest.mark.gpu

@@ -168,8 +168,8 @@ def test_settings_reach_every_part() -> None:
             "automaton.limits.state=1.5",
             "automaton.layout=hex",
             "target.source=a=b.png",
-            "patch.levels=4",
-            "patch.method=sliced",
+            "sliced.projections=4",
+            "sliced.reduce=mean",
             "overflow.weight=3",
             "preset=mine",
         ],
@@ -180,7 +180,8 @@ def test_settings_reach_every_part() -> None:
     assert recipe.automaton.layout == "hex"
     assert recipe.target.source == "a=b.png"
     assert recipe.preset == "mine"
-    assert loss_named(recipe, "patch").options == {"levels": 4, "method": "sliced"}
+    changed = {"projections": 4, "reduce": "mean"}
+    assert loss_named(recipe, "sliced").options == loss_named(DRAFT, "sliced").options | changed
     assert loss_named(recipe, "overflow").weight == 3.0
     assert loss_named(recipe, "overflow").options == loss_named(DRAFT, "overflow").options
     # What was not named stays.
@@ -197,8 +198,10 @@ def test_settings_of_a_loss_from_outside_are_reached_by_its_name() -> None:
 def test_a_setting_replaces_all_losses_or_the_fields_of_one() -> None:
     found = with_settings(DRAFT, ['losses=[{name="gram", options={features="vgg19"}}]'])
     assert found.losses == (LossPlan(name="gram", options={"features": "vgg19"}),)
-    found = with_settings(DRAFT, ["patch.options={levels = 2}", "patch.name=my.own:Loss"])
-    assert found.losses[0] == LossPlan(name="my.own:Loss", options={"levels": 2})
+    found = with_settings(DRAFT, ["sliced.options={levels = 2}", "sliced.name=my.own:Loss"])
+    assert found.losses[0] == dataclasses.replace(
+        DRAFT.losses[0], name="my.own:Loss", options={"levels": 2}
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_a_setting_replaces_all_losses_or_the_fields_of_one() -> None:
         ("training.iterations=many", "training.iterations is 'many'; expected a whole number"),
         ("gram.weight=3", "there is no setting 'gram'"),
         ("training=3", "training is 3; expected a table of settings"),
-        ("patch.weight=heavy", "weight is 'heavy'; expected a number"),
+        ("sliced.weight=heavy", "weight is 'heavy'; expected a number"),
     ],
 )
 def test_a_setting_with_a_mistake_says_which(setting: str, words: str) -> None:
@@ -221,11 +224,11 @@ def test_a_setting_with_a_mistake_says_which(setting: str, words: str) -> None:
 def test_differences_are_all_there_is_and_both_values() -> None:
     assert differences(DRAFT, DRAFT) == []
     other = with_settings(
-        DRAFT, ["training.seed=4", "patch.levels=3", "overflow.weight=2.5", "target.crop=8x8"]
+        DRAFT, ["training.seed=4", "sliced.projections=3", "overflow.weight=2.5", "target.crop=8x8"]
     )
     assert differences(other, DRAFT) == [
         "losses.overflow.weight is 2.5, not 10.0",
-        "losses.patch.options.levels is 3, not unset",
+        "losses.sliced.options.projections is 3, not unset",
         'target.crop is "8x8", not "square"',
         "training.seed is 4, not 0",
     ]
@@ -433,16 +436,11 @@ def test_weights_go_to_the_losses_that_have_a_network_only() -> None:
     )
 
 
-def test_the_loss_that_is_at_hand_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = "nca_texture.losses.features.have_weights"
-    monkeypatch.setattr(features, lambda name: False)
-    for name in ("draft", "balanced"):
-        plan, why = auto_loss(name)
-        assert plan.name == "patch"
-        assert "no pretrained network" in why
-    monkeypatch.setattr(features, lambda name: name == "vgg19")
-    assert auto_loss("draft")[0].name == "patch"
-    plan, why = auto_loss("balanced")
+def test_the_loss_that_is_at_hand_is_chosen_and_said() -> None:
+    plan, why = auto_loss()
+    assert plan == DRAFT.losses[0]
+    assert "ships with the package" in why
+    plan, why = auto_loss("vgg19")
     assert (plan.name, plan.options["features"]) == ("sliced", "vgg19")
     assert "vgg19" in why
 

@@ -11,8 +11,8 @@ SETTINGS = {
     "training.judge_steps": 4,
     "automaton.channels": 4,
     "automaton.hidden": 8,
-    "patch.levels": 1,
-    "patch.samples": 16,
+    "sliced.samples": 16,
+    "sliced.projections": 4,
 }
 
 
@@ -22,3 +22,12 @@ def arguments(settings: Mapping[str, object]) -> list[str]:
 
 
 TINY = arguments(SETTINGS)
+
+
+def without_loss(args: list[str]) -> list[str]:
+    """Leave out of arguments what sets the usual loss, for a training by another one."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    wanted = [
+        not (arg.startswith("sliced.") or after.startswith("sliced.")) for arg, after in pairs
+    ]
+    return [arg for arg, keep in zip(args, wanted, strict=True) if keep]

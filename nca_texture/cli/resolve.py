@@ -31,7 +31,7 @@ def resolve(
     recipe = _layers(image, preset, config, parent)
     recipe = _with_flags(recipe, flags)
     recipe = _with_loss(recipe, loss, features, weights, quiet)
-    recipe = with_settings(recipe, settings)
+    recipe = _with_border(with_settings(recipe, settings))
     _tell_departures(recipe, quiet)
     return recipe
 
@@ -190,14 +190,13 @@ def _with_loss(
         return recipe
     first = recipe.losses[0]
     if loss == "auto":
-        first, why = auto_loss(recipe.preset, None if weights is None else features)
+        first, why = auto_loss(None if weights is None else features)
         common.talk(f"loss: {why}", quiet)
     elif loss is not None and loss != first.name:
         pick_loss_class(loss)
         first = loss_plan(loss)
         if loss in ("sliced", "gram", "emd"):
-            network = {"features": features or _network_at_hand()}
-            first = replace(first, options=first.options | network)
+            first = replace(first, options=first.options | {"features": features or "compact"})
     if features is not None:
         if "features" not in first.options and loss is None:
             first = loss_plan("sliced")
@@ -205,11 +204,21 @@ def _with_loss(
     return replace(recipe, losses=(first, *recipe.losses[1:]))
 
 
-def _network_at_hand() -> str:
-    """Choose VGG19 where only its weights are on this machine, else VGG16, as published."""
-    from nca_texture.losses.features import have_weights
-
-    return "vgg19" if have_weights("vgg19") and not have_weights("vgg16") else "vgg16"
+def _with_border(recipe: "Recipe") -> "Recipe":
+    """Let losses that take what was grown for a torus see its border where the grid has one."""
+    if recipe.automaton.grid().wraps == "xy":
+        return recipe
+    borders = {"patch": "inside", "sliced": "zeros"}
+    usual = {"patch": "wrap"}
+    return replace(
+        recipe,
+        losses=tuple(
+            replace(plan, options=plan.options | {"border": borders[plan.name]})
+            if plan.options.get("border", usual.get(plan.name)) == "wrap" and plan.name in borders
+            else plan
+            for plan in recipe.losses
+        ),
+    )
 
 
 def _tell_departures(recipe: "Recipe", quiet: bool) -> None:

@@ -70,7 +70,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="vgg16, vgg19, inception_v3, googlenet or squeezenet1_1.",
+            help="compact, vgg16, vgg19, inception_v3, googlenet or squeezenet1_1.",
             show_default=_FROM_PRESET,
         ),
     ] = None,

@@ -1,0 +1,190 @@
+"""Compare losses: each learns the same textures for the same time on one core, then is measured.
+
+    python scripts/compare_losses.py FOLDER [--minutes 5] [--texture NAME ...] [--loss NAME ...]
+
+FOLDER holds the textures, which are not ours to publish; the pictures go to runs/losses, which is
+ignored. Results are appended to docs/losses.jsonl as they come, what is there is not done again,
+and docs/losses.md is written from them. The measures are none of the losses: Gram matrices of VGG19
+and SqueezeNet, relative to the target's (0 at the target), and transport between patches on three
+scales. Weights of both networks are looked for as always.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.features import FeatureNetwork
+from nca_texture.losses.gram import gram
+from nca_texture.losses.patch import PatchLoss
+from nca_texture.presets import PRESETS
+from nca_texture.recipe import LossPlan, Recipe
+from nca_texture.targets import read_target
+from nca_texture.training import train
+
+ROOT = Path(__file__).resolve().parents[1]
+STORE = ROOT / "docs" / "losses.jsonl"
+PICTURES = ROOT / "runs" / "losses"
+
+# Chosen before the loss of the presets was: none of them taught its network.
+TEXTURES = (
+    "dtd_bubbly_0117.png", "dtd_honeycombed_0061.png", "tile-floor1_s.o.jpg",
+    "big_woven.ex.rgb.png", "leopard2_128.ex.rgb.png", "dtd_cracked_0085.png",
+)  # fmt: skip
+
+# Sinkhorn as first tried: coarse plans, over five levels.
+_TRIED = {"levels": 5, "samples": 384, "exemplar_samples": 768, "epsilon": 0.05, "iterations": 12}
+
+LOSSES = {
+    "sliced patches": LossPlan("patch", options={"method": "sliced"}),
+    "Sinkhorn patches, as first tried": LossPlan("patch", options=_TRIED | {"debias": 0.0}),
+    "Sinkhorn patches": LossPlan("patch"),
+    "VGG19, sliced": LossPlan("sliced", 1e-3, {"features": "vgg19", "reduce": "mean"}),
+    "ours": PRESETS["draft"].recipe.losses[0],
+}
+
+STEPS = (128, 1000)  # after which what was grown is measured
+SIDE = 160  # cells of what is measured
+
+
+class Measures:
+    """Distances of pictures [1, 3, H, W] to one target."""
+
+    def __init__(self, target: Tensor) -> None:
+        """Measure ``target`` [1, 3, H, W]."""
+        self.networks = {name: FeatureNetwork(name) for name in ("vgg19", "squeezenet1_1")}
+        self.goals = {name: self._grams(name, target) for name in self.networks}
+        self.patches = PatchLoss(target, levels=3, samples=1024, exemplar_samples=1024)
+
+    def __call__(self, picture: Tensor) -> dict[str, float]:
+        """Measure ``picture`` by each."""
+        picture = picture.clamp(0, 1)
+        found = {}
+        for name, goals in self.goals.items():
+            pairs = zip(self._grams(name, picture), goals, strict=True)
+            apart = [((a - b).square().sum() / b.square().sum()).item() for a, b in pairs]
+            found[name] = round(mean(apart), 4)
+        generator = torch.Generator().manual_seed(0)
+        found["patches"] = round(self.patches(Grown(picture, picture), generator).item(), 4)
+        return found
+
+    def _grams(self, name: str, picture: Tensor) -> list[Tensor]:
+        return [gram(features) for features in self.networks[name](picture).values()]
+
+
+def count_iterations(recipe: Recipe, target: Tensor, seconds: float) -> int:
+    """Find how many iterations of ``recipe`` take so many seconds, by doing forty."""
+    began = 0.0
+    plan = replace(recipe.training, iterations=40)
+    for number, _ in enumerate(train(recipe.build_automaton(), loss_of(recipe, target), plan)):
+        if number == 9:  # the first ones are slower
+            began = time.process_time()
+    return int(seconds / (time.process_time() - began) * 30)
+
+
+def loss_of(recipe: Recipe, target: Tensor) -> Loss:
+    """Build the losses of ``recipe`` for ``target`` [1, 3, H, W]."""
+    from nca_texture.targets import Exemplar
+
+    shape = (target.shape[-2], target.shape[-1])
+    return recipe.build_loss(Exemplar(target, "", "", "", shape, 1.0))
+
+
+def run(path: Path, name: str, seconds: float) -> dict:
+    """Train on the texture at ``path`` by the loss ``name``; return times and distances."""
+    draft = PRESETS["draft"].recipe
+    plan = replace(draft.training, judge_every=0)
+    recipe = replace(draft, losses=(LOSSES[name], *draft.losses[1:]), training=plan)
+    target = read_target(str(path), crop=draft.target.crop).image[:, :3]
+    iterations = count_iterations(recipe, target, seconds)
+    recipe = replace(recipe, training=replace(plan, iterations=iterations))
+    automaton, loss = recipe.build_automaton(), loss_of(recipe, target)
+    began = time.process_time()
+    for _ in train(automaton, loss, recipe.training):
+        pass
+    took = time.process_time() - began
+    found = {"texture": path.name, "loss": name, "iterations": iterations, "seconds": round(took)}
+    with torch.no_grad():
+        found["distances"] = look(automaton, target, PICTURES / f"{path.stem} {name}.png")
+    return found
+
+
+def look(automaton: CellularAutomaton, target: Tensor, path: Path) -> dict[str, dict[str, float]]:
+    """Grow, measure after each of ``STEPS``, and save target and pictures side by side."""
+    measure = Measures(target)
+    state, done, distances = automaton.seed(1, (SIDE, SIDE)), 0, {}
+    shown = [target[0, :, :SIDE, :SIDE]]
+    for steps in STEPS:
+        state = automaton.grow(state, steps - done, start=done)
+        done = steps
+        shown.append(automaton.to_image(state)[0])
+        distances[str(steps)] = measure(shown[-1][None])
+    sheet = torch.ones(3, SIDE, SIDE * len(shown))
+    for number, picture in enumerate(shown):
+        height, width = picture.shape[-2:]
+        sheet[:, :height, number * SIDE : number * SIDE + width] = picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (sheet.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    return distances
+
+
+def report(found: Sequence[dict], minutes: float) -> str:
+    """Tabulate what was found: a row a run."""
+    lines = [
+        f"# Losses compared\n\nThe rule of `draft`, {minutes:g} minutes of one core each, measured "
+        f"after {' and '.join(map(str, STEPS))} steps (the mean of both). Distances are 0 at the "
+        "target; none of them is a loss that was trained with, but patches for those of that name. "
+        "Made by `scripts/compare_losses.py`.\n",
+        "| texture | loss | ms an iteration | iterations | VGG19 | SqueezeNet | patches |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    order = list(LOSSES)
+    for row in sorted(found, key=lambda row: (row["texture"], order.index(row["loss"]))):
+        each = [
+            mean(distances[measure] for distances in row["distances"].values())
+            for measure in ("vgg19", "squeezenet1_1", "patches")
+        ]
+        pace = 1000 * row["seconds"] / row["iterations"]
+        lines.append(
+            f"| {row['texture']} | {row['loss']} | {pace:.0f} | {row['iterations']} "
+            f"| {each[0]:.3f} | {each[1]:.3f} | {each[2]:.4f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Do what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--texture", nargs="+", default=list(TEXTURES))
+    parser.add_argument("--loss", nargs="+", choices=list(LOSSES), default=list(LOSSES))
+    choice = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = STORE.read_text(encoding="utf-8").splitlines() if STORE.exists() else []
+    found = [json.loads(line) for line in lines]
+    done = {(row["texture"], row["loss"]) for row in found}
+    for texture in choice.texture:
+        for name in choice.loss:
+            if (texture, name) in done:
+                continue
+            found.append(run(choice.folder / texture, name, 60 * choice.minutes))
+            print(found[-1], flush=True)
+            with STORE.open("a", encoding="utf-8") as store:
+                store.write(json.dumps(found[-1]) + "\n")
+            STORE.with_suffix(".md").write_text(report(found, choice.minutes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
