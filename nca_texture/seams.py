@@ -39,7 +39,7 @@ MOST_PATCH_COLUMNS = 4096  # of wider pictures, only the columns next to the edg
 SIDE, TALL = 2, 8  # pixels: width of a side of a gap, and height of it, whose fit is measured
 MOST_FIT_GAPS, MOST_FIT_ROWS, MOST_SIDES = 40, 64, 2048  # that are looked at for it
 SIDE_COMPONENTS = 12  # numbers that a side is reduced to
-WORST_FIT = 1.0  # of a row: one corner that is nowhere else weighs no more than other rows
+WORST_FIT = 2.0  # of a row: one corner that is nowhere else weighs no more than other rows
 
 SAYING = {
     "step": "the step across the edge",
