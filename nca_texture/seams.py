@@ -279,8 +279,8 @@ def _fit(image: NDArray[Any], band: int | None = None) -> Iterator[Measure]:
     known = (chance.choice(inside, MOST_SIDES), chance.choice(tops, MOST_SIDES))
     asked = (np.repeat(gaps, len(rows)), np.tile(rows, len(gaps)))
     apart = abs(asked[0][:, None] - known[0])
+    # Not at other rows of the same gap either: the edge is not among those that are known.
     overlaps = np.minimum(apart, width - apart) < 2 * SIDE
-    overlaps &= abs(asked[1][:, None] - known[1]) < TALL
     both = np.zeros(overlaps.shape, np.float32)
     alone = np.zeros(len(asked[0]), np.float32)
     noise = np.float32(SIDE * TALL * channels * (2 * FLOOR) ** 2)  # what rounding makes of distance
