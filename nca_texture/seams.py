@@ -39,7 +39,7 @@ MOST_PATCH_COLUMNS = 4096  # of wider pictures, only the columns next to the edg
 SIDE, TALL = 2, 8  # pixels: width of a side of a gap, and height of it, whose fit is measured
 MOST_FIT_GAPS, MOST_FIT_ROWS, MOST_SIDES = 40, 64, 2048  # that are looked at for it
 SIDE_COMPONENTS = 12  # numbers that a side is reduced to
-WORST_FIT = 1.0  # of a row: one corner that is nowhere else weighs no more than other rows
+WORST_FIT = 2.0  # of a row: one corner that is nowhere else weighs no more than other rows
 
 SAYING = {
     "step": "the step across the edge",
@@ -279,8 +279,8 @@ def _fit(image: NDArray[Any], band: int | None = None) -> Iterator[Measure]:
     known = (chance.choice(inside, MOST_SIDES), chance.choice(tops, MOST_SIDES))
     asked = (np.repeat(gaps, len(rows)), np.tile(rows, len(gaps)))
     apart = abs(asked[0][:, None] - known[0])
+    # Not at other rows of the same gap either: the edge is not among those that are known.
     overlaps = np.minimum(apart, width - apart) < 2 * SIDE
-    overlaps &= abs(asked[1][:, None] - known[1]) < TALL
     both = np.zeros(overlaps.shape, np.float32)
     alone = np.zeros(len(asked[0]), np.float32)
     noise = np.float32(SIDE * TALL * channels * (2 * FLOOR) ** 2)  # what rounding makes of distance
