@@ -22,8 +22,10 @@ def _loss(name: str, weight: float = 1.0, **options: Any) -> LossPlan:
     return LossPlan(name=name, weight=weight, options=options)
 
 
-# Ours: sliced transport through the network of the package.
+# Ours. Sliced transport through the network of the package finds detail and shapes, transport of
+# patches how the larger parts of a texture lie together; each finds what the other does not.
 _SLICED = _loss("sliced", 4e-3, features="compact", reduce="root", samples=4096, border="wrap")
+_PATCH = _loss("patch")
 
 # The overflow term keeps states where float16 and 8-bit exports can hold them.
 _OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
@@ -31,9 +33,9 @@ _OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
 _DRAFT = Recipe(
     preset="draft",
     target=TargetPlan(crop="square"),  # the middle of a photograph is its subject
-    losses=(_SLICED, _OVERFLOW),
+    losses=(_SLICED, _PATCH, _OVERFLOW),
     training=TrainPlan(
-        iterations=1200, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
+        iterations=900, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
     ),
 )
 _BALANCED = replace(
@@ -231,14 +233,14 @@ def loss_plan(name: str) -> LossPlan:
     return _loss(name, {"gram": 1e-3, "emd": 0.1, "activation": 0.01}.get(name, 1.0))
 
 
-def auto_loss(features: str | None = None) -> tuple[LossPlan, str]:
-    """Choose the best loss that is at hand without waiting for a network, and say why.
+def auto_losses(features: str | None = None) -> tuple[tuple[LossPlan, ...], str]:
+    """Choose the best losses that are at hand without waiting for a network, and say why.
 
-    It is that of our presets: its network is part of the package. ``features`` names another one,
-    whose weights are given.
+    They are those of our presets: their network is part of the package. ``features`` names another
+    one, whose weights are given.
     """
     if features is None:
-        return _SLICED, "sliced, through the network that ships with the package"
-    plan = loss_plan("sliced")
-    plan = replace(plan, options=plan.options | {"features": features})
-    return plan, f"sliced, through {features}, whose weights are here"
+        why = "sliced, through the network that ships with the package, and patch"
+        return (_SLICED, _PATCH), why
+    plan = replace(_SLICED, options=_SLICED.options | {"features": features})
+    return (plan, _PATCH), f"sliced, through {features}, whose weights are here, and patch"

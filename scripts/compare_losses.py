@@ -46,11 +46,11 @@ TEXTURES = (
 _TRIED = {"levels": 5, "samples": 384, "exemplar_samples": 768, "epsilon": 0.05, "iterations": 12}
 
 LOSSES = {
-    "sliced patches": LossPlan("patch", options={"method": "sliced"}),
-    "Sinkhorn patches, as first tried": LossPlan("patch", options=_TRIED | {"debias": 0.0}),
-    "Sinkhorn patches": LossPlan("patch"),
-    "VGG19, sliced": LossPlan("sliced", 1e-3, {"features": "vgg19", "reduce": "mean"}),
-    "ours": PRESETS["draft"].recipe.losses[0],
+    "sliced patches": (LossPlan("patch", options={"method": "sliced"}),),
+    "Sinkhorn patches, as first tried": (LossPlan("patch", options=_TRIED | {"debias": 0.0}),),
+    "Sinkhorn patches": (LossPlan("patch"),),
+    "VGG19, sliced": (LossPlan("sliced", 1e-3, {"features": "vgg19", "reduce": "mean"}),),
+    "ours": PRESETS["draft"].recipe.losses[:-1],
 }
 
 STEPS = (128, 1000)  # after which what was grown is measured
@@ -104,7 +104,7 @@ def run(path: Path, name: str, seconds: float) -> dict:
     """Train on the texture at ``path`` by the loss ``name``; return times and distances."""
     draft = PRESETS["draft"].recipe
     plan = replace(draft.training, judge_every=0)
-    recipe = replace(draft, losses=(LOSSES[name], *draft.losses[1:]), training=plan)
+    recipe = replace(draft, losses=(*LOSSES[name], draft.losses[-1]), training=plan)
     target = read_target(str(path), crop=draft.target.crop).image[:, :3]
     iterations = count_iterations(recipe, target, seconds)
     recipe = replace(recipe, training=replace(plan, iterations=iterations))

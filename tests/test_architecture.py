@@ -18,7 +18,7 @@ ARROWS = {
     "__init__": "store recipe training automaton perception grid",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
-    "presets": "recipe training losses kernels",
+    "presets": "recipe training kernels",
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
     "wang": "automaton noise grid",
@@ -51,7 +51,6 @@ ONLY = {
     ("training", "losses"): {"base.Grown", "base.Loss", "together.join", "total.TotalLoss"},
     ("store", "targets"): {"Exemplar"},
     ("runs", "targets"): {"Exemplar"},
-    ("presets", "losses"): {"features.have_weights"},
     ("cli", "__init__"): {"__version__"},
 }
 

@@ -17,7 +17,7 @@ PROJECT, SETUPTOOLS = SETTINGS["project"], SETTINGS["tool"]["setuptools"]
 
 FOLDERS = {"nca_texture": "nca_texture", "losses": "nca_texture/losses"}
 FOLDERS |= {"targets": "nca_texture/targets"}
-DATA = {"py.typed"}
+DATA = {"py.typed", "compact.safetensors"}
 
 
 def installed() -> dict[str, Path]:

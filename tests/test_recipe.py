@@ -12,7 +12,7 @@ from nca_texture.grid import Grid
 from nca_texture.kernels.rule import Limits
 from nca_texture.losses import pick_loss_class
 from nca_texture.losses.base import Grown
-from nca_texture.presets import PRESETS, auto_loss
+from nca_texture.presets import PRESETS, auto_losses
 from nca_texture.recipe import (
     AutomatonPlan,
     LossPlan,
@@ -437,11 +437,12 @@ def test_weights_go_to_the_losses_that_have_a_network_only() -> None:
 
 
 def test_the_loss_that_is_at_hand_is_chosen_and_said() -> None:
-    plan, why = auto_loss()
-    assert plan == DRAFT.losses[0]
+    plans, why = auto_losses()
+    assert plans == DRAFT.losses[:-1]
     assert "ships with the package" in why
-    plan, why = auto_loss("vgg19")
-    assert (plan.name, plan.options["features"]) == ("sliced", "vgg19")
+    plans, why = auto_losses("vgg19")
+    assert [plan.name for plan in plans] == ["sliced", "patch"]
+    assert plans[0].options["features"] == "vgg19"
     assert "vgg19" in why
 
 

@@ -13,6 +13,8 @@ SETTINGS = {
     "automaton.hidden": 8,
     "sliced.samples": 16,
     "sliced.projections": 4,
+    "patch.levels": 1,
+    "patch.samples": 16,
 }
 
 
@@ -25,9 +27,8 @@ TINY = arguments(SETTINGS)
 
 
 def without_loss(args: list[str]) -> list[str]:
-    """Leave out of arguments what sets the usual loss, for a training by another one."""
+    """Leave out of arguments what sets the usual losses, for a training by another one."""
     pairs = zip(args, [*args[1:], ""], strict=True)
-    wanted = [
-        not (arg.startswith("sliced.") or after.startswith("sliced.")) for arg, after in pairs
-    ]
+    usual = ("sliced.", "patch.")
+    wanted = [not (arg.startswith(usual) or after.startswith(usual)) for arg, after in pairs]
     return [arg for arg, keep in zip(args, wanted, strict=True) if keep]

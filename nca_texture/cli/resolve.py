@@ -182,26 +182,30 @@ def _with_loss(
     weights: Path | None,
     quiet: bool,
 ) -> "Recipe":
-    """Replace the first loss by the one asked for, or by what ``auto`` finds at hand."""
+    """Replace the losses, but for overflow, by the one asked for or by what ``auto`` finds."""
     from nca_texture.losses import pick_loss_class
-    from nca_texture.presets import auto_loss, loss_plan
+    from nca_texture.presets import auto_losses, loss_plan
 
     if not recipe.losses:
         return recipe
-    first = recipe.losses[0]
+    first, *others = recipe.losses
+    bounds = [plan for plan in others if plan.name == "overflow"]
     if loss == "auto":
-        first, why = auto_loss(None if weights is None else features)
+        (first, *found), why = auto_losses(None if weights is None else features)
+        others = [*found, *bounds]
         common.talk(f"loss: {why}", quiet)
-    elif loss is not None and loss != first.name:
-        pick_loss_class(loss)
-        first = loss_plan(loss)
-        if loss in ("sliced", "gram", "emd"):
-            first = replace(first, options=first.options | {"features": features or "compact"})
+    elif loss is not None:
+        others = bounds
+        if loss != first.name:
+            pick_loss_class(loss)
+            first = loss_plan(loss)
+            if loss in ("sliced", "gram", "emd"):
+                first = replace(first, options=first.options | {"features": features or "compact"})
     if features is not None:
         if "features" not in first.options and loss is None:
             first = loss_plan("sliced")
         first = replace(first, options=first.options | {"features": features})
-    return replace(recipe, losses=(first, *recipe.losses[1:]))
+    return replace(recipe, losses=(first, *others))
 
 
 def _with_border(recipe: "Recipe") -> "Recipe":
