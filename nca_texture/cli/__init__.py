@@ -15,6 +15,7 @@ from nca_texture.cli import common
 from nca_texture.cli.animate import animate
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
+from nca_texture.cli.imports import import_models
 from nca_texture.cli.info import info
 from nca_texture.cli.maps import maps
 from nca_texture.cli.samples import samples
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for command in (train, tile, wang, animate, maps, check, info, samples):
     app.command()(command)
+app.command("import")(import_models)
 app.add_typer(weights, name="weights")
 app.command()(doctor)
 
