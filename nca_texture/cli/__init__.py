@@ -15,6 +15,7 @@ from nca_texture.cli import common
 from nca_texture.cli.animate import animate
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
+from nca_texture.cli.export import export
 from nca_texture.cli.info import info
 from nca_texture.cli.maps import maps
 from nca_texture.cli.samples import samples
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, wang, animate, maps, check, info, samples):
+for command in (train, tile, wang, animate, maps, export, check, info, samples):
     app.command()(command)
 app.add_typer(weights, name="weights")
 app.command()(doctor)
