@@ -46,10 +46,12 @@ TEXTURES = (
 _TRIED = {"levels": 5, "samples": 384, "exemplar_samples": 768, "epsilon": 0.05, "iterations": 12}
 
 LOSSES = {
-    "sliced patches": (LossPlan("patch", options={"method": "sliced"}),),
-    "Sinkhorn patches, as first tried": (LossPlan("patch", options=_TRIED | {"debias": 0.0}),),
-    "Sinkhorn patches": (LossPlan("patch"),),
-    "VGG19, sliced": (LossPlan("sliced", 1e-3, {"features": "vgg19", "reduce": "mean"}),),
+    "sliced patches": (LossPlan(name="patch", options={"method": "sliced"}),),
+    "Sinkhorn patches, as first tried": (LossPlan(name="patch", options=_TRIED | {"debias": 0.0}),),
+    "Sinkhorn patches": (LossPlan(name="patch"),),
+    "VGG19, sliced": (
+        LossPlan(name="sliced", weight=1e-3, options={"features": "vgg19", "reduce": "mean"}),
+    ),
     "ours": PRESETS["draft"].recipe.losses[:-1],
 }
 

@@ -17,7 +17,7 @@ ARROWS = {
     "planning materials stills canvas states maps seams images files automaton losses targets "
     "kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
-    "export": "automaton files errors",
+    "export": "automaton perception noise files errors",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
     "presets": "recipe training kernels",
