@@ -6,8 +6,10 @@ and the number of steps taken. Whoever includes it says how the picture is read,
 ``nca_size()``.
 """
 
+import re
+
 from nca_texture.export.base import Trained
-from nca_texture.export.stepping import GLSL, groups_of, step_source
+from nca_texture.export.stepping import GLSL, Dialect, groups_of, step_source
 
 _READ = """\
 vec4 nca_read(int group, int x, int y) {
@@ -93,30 +95,47 @@ ivec2 nca_cell(vec2 place) {
 """
 
 
-def band_source(model: Trained) -> str:
-    """Write ``nca_band``: what a texel becomes in a turn, in GLSL."""
-    automaton = model.automaton
-    noise = automaton.seed_kind == "noise"
-    cleared = "nca_seed(group, place.x, y, size.x, size.y, seed + uint(memory.z))"
-    parts = [
-        _READ,
-        # ``nca_at_after`` of the living mask asks for it; nothing calls it in this turn.
-        "vec4 nca_read_after(int group, int x, int y) { return nca_read(group, x, y); }\n"
-        * automaton.living,
-        step_source(model, GLSL, band=True),
-        _BAND
-        % {
-            "groups": groups_of(automaton),
-            "cleared": cleared if noise else "vec4(0.0, 0.0, 0.0, 0.0)",
-        },
-    ]
-    return "\n".join(filter(None, parts))
+def band_source(model: Trained, dialect: Dialect = GLSL) -> str:
+    """Write ``nca_band``: what a texel becomes in a turn."""
+    # ``nca_alive`` asks for the state after the step; nothing calls it in this turn.
+    same = "vec4 nca_read_after(int group, int x, int y) { return nca_read(group, x, y); }\n"
+    head = _READ + same * model.automaton.living
+    return _joined(head, _band(model), model, dialect)
 
 
-def mask_source(model: Trained) -> str:
+def mask_source(model: Trained, dialect: Dialect = GLSL) -> str:
     """Write ``nca_masked``: what a texel becomes in the second turn of models with living cells."""
     mask = _MASK % {"groups": groups_of(model.automaton)}
-    return "\n".join([_READ, _READ_AFTER, step_source(model, GLSL, band=True), mask])
+    return _joined(f"{_READ}\n{_READ_AFTER}", mask, model, dialect)
+
+
+def both_source(model: Trained, dialect: Dialect = GLSL) -> str:
+    """Write ``nca_band`` and, where cells live, ``nca_masked``, for one file with both turns."""
+    if not model.automaton.living:
+        return band_source(model, dialect)
+    mask = _MASK % {"groups": groups_of(model.automaton)}
+    return _joined(f"{_READ}\n{_READ_AFTER}", f"{_band(model)}\n{mask}", model, dialect)
+
+
+def in_dialect(text: str, dialect: Dialect) -> str:
+    """Turn names of types in GLSL into those of ``dialect``."""
+    if not dialect.is_hlsl:
+        return text
+    text = re.sub(r"\bvec([234])\b", r"float\1", text)
+    return re.sub(r"\b([iu])vec([234])\b", lambda m: {"i": "int", "u": "uint"}[m[1]] + m[2], text)
+
+
+def _joined(head: str, tail: str, model: Trained, dialect: Dialect) -> str:
+    head, tail = in_dialect(head, dialect), in_dialect(tail, dialect)
+    return f"{head}\n{step_source(model, dialect, band=True)}\n{tail}"
+
+
+def _band(model: Trained) -> str:
+    automaton = model.automaton
+    cleared = "vec4(0.0, 0.0, 0.0, 0.0)"
+    if automaton.seed_kind == "noise":
+        cleared = "nca_seed(group, place.x, y, size.x, size.y, seed + uint(memory.z))"
+    return _BAND % {"groups": groups_of(automaton), "cleared": cleared}
 
 
 def cell_source(model: Trained) -> str:

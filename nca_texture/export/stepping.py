@@ -44,6 +44,7 @@ class Dialect:
     chance: str  # the hash
     is_wgsl: bool = False
     is_hlsl: bool = False
+    by_columns: bool = False  # a matrix is made from four vectors, not from 16 numbers
 
     def function(self, result: str, name: str, parameters: Sequence[tuple[str, str]]) -> str:
         """Begin a function; types are int, uint, float, bool or vec4."""
@@ -68,6 +69,8 @@ class Dialect:
     def product(self, columns: NDArray[np.float32], by: str) -> str:
         """Multiply a matrix, given by its columns [4, 4], by the vector called ``by``."""
         numbers = ",".join(literal(value) for value in columns.ravel())
+        if self.by_columns:
+            numbers = ",".join(map(self.vector, columns))
         if self.is_hlsl:  # constructors take rows there
             return f"mul({by}, {self.matrix}({numbers}))"
         return f"{self.matrix}({numbers}) * {by}"
@@ -92,6 +95,7 @@ class Dialect:
 
 GLSL = Dialect("GLSL", "vec4", "mat4", PCG4D_GLSL)
 HLSL = Dialect("HLSL", "float4", "float4x4", PCG4D_HLSL, is_hlsl=True)
+GODOT = Dialect("GLSL", "vec4", "mat4", PCG4D_GLSL, by_columns=True)
 WGSL = Dialect("WGSL", "vec4f", "mat4x4f", PCG4D_WGSL, is_wgsl=True)
 
 
