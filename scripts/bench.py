@@ -5,8 +5,8 @@
 
 Times of one machine mean little on another, and on a busy machine little at all: what counts is
 the ratio of two contenders that took turns. Every call takes several steps, as training and
-rendering do (64 on small grids, 4 on the largest), and what a call costs besides is shared out among
-them; backward passes start from a gradient that is given. On a machine that is never quiet,
+rendering do (64 on small grids, 4 on the largest), and what a call costs besides is shared out
+among them; backward passes start from a gradient that is given. On a machine that is never quiet,
 `OMP_NUM_THREADS=1 taskset -c 0` counts the processor time of one thread.
 
 The notebook's step is written here as in Self-Organising Textures' PyTorch notebook (Niklasson et

@@ -1,7 +1,6 @@
 """Every kernel is the reference: values, gradients, chance, and it runs only when it can."""
 
 import copy
-import importlib.util
 import os
 import subprocess
 import sys
