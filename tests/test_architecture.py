@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training film wang motion render planning "
+    "cli": "__init__ quality runs store presets recipe training film wang motion render planning "
     "materials stills canvas states maps seams images files automaton losses targets kernels noise "
     "errors",
     "__init__": "store recipe training automaton perception grid",
