@@ -13,14 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ export runs store presets recipe training film wang motion render planning "
-    "materials stills canvas states maps seams images files automaton losses targets kernels noise "
-    "errors",
+    "cli": "__init__ quality export runs imports store presets recipe training film wang motion "
+    "render planning materials stills canvas states maps seams images files automaton losses "
+    "targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
+    "quality": "recipe planning automaton losses seams errors",
     "export": "automaton files errors",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
     "presets": "recipe training kernels",
+    "imports": "recipe automaton kernels errors",
     "recipe": "training losses targets automaton kernels grid",
     "training": "pool losses automaton noise",
     "wang": "automaton noise grid",
