@@ -4,8 +4,8 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,18 @@ from nca_texture.perception import Bank, Perception
 RuleKind = Literal["mlp", "abs"]
 SeedKind = Literal["zero", "noise", "cell"]
 Init = Literal["uniform", "xavier", "small"]
+FireBy = Literal["cell", "element"]
+Condition = Literal["none", "trainable-seed", "one-hot", "genome", "embedding"]
 
 _LIVING = (3, 0.1)  # alpha above 0.1 in a cell or next to it: Growing NCA
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One seed of a garden: where it stands, and how much of each class it has."""
+
+    place: tuple[float, float]  # fractions of (height, width)
+    mixture: tuple[float, ...] = ()  # a weight for each class; none is the first class
 
 
 class CellularAutomaton(nn.Module):
@@ -31,7 +41,16 @@ class CellularAutomaton(nn.Module):
     single layer of muNCA over [x, p, |x|, |p|]. The first ``3`` channels times ``rgb_scale`` plus
     ``rgb_offset`` are the colours; with ``living`` there is a fourth, alpha, and colours are
     premultiplied.
+
+    One rule can have several ``classes``. By ``condition`` a sample's class is written in channels
+    that are ``held``: they follow the others, are the same in every cell, and no step changes them.
+    ``one-hot`` has a channel for each class, ``genome`` the digits of its number in base two,
+    ``embedding`` some learned numbers. ``trainable-seed`` holds nothing: each class has a learned
+    seed, from which all that is told about it has to follow.
     """
+
+    codes: Tensor | None  # [classes, held]: what is written for each class
+    seeds: Tensor | None  # [classes, ...]: what each class grows from
 
     def __init__(
         self,
@@ -42,6 +61,7 @@ class CellularAutomaton(nn.Module):
         bank: str | Bank = "distill-2021",
         rule: RuleKind = "mlp",
         fire_rate: float = 0.5,
+        fire_by: FireBy = "cell",
         living: bool = False,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         output_bias: bool = False,
@@ -52,19 +72,31 @@ class CellularAutomaton(nn.Module):
         rgb_offset: float = 0.5,
         init: Init = "uniform",
         init_seed: int = 0,
+        condition: Condition = "none",
+        classes: int = 1,
+        embedding: int = 4,
     ):
         """Check the settings and draw the first weights from ``init_seed``.
 
-        ``fire_rate`` is the share of cells that act in a step; ``seed_kind`` is ``zero``, ``noise``
-        (uniform in +-seed_amount / 2) or ``cell`` (one cell at ``seed_place``, fractions of
-        (height, width), whose channels from the fourth on are one). ``init``: ``uniform`` as
+        ``channels`` are those that the rule changes. ``fire_rate`` is the share of cells that act
+        in a step, or with ``fire_by`` ``element`` of all their numbers; ``seed_kind`` is ``zero``,
+        ``noise`` (uniform in +-seed_amount / 2) or ``cell`` (one cell at ``seed_place``, fractions
+        of (height, width), whose channels from the fourth on are one). ``init``: ``uniform`` as
         torch's convolution, ``xavier`` normal with gain 0.2 (NoiseNCA), ``small`` normal with
-        deviation 1e-3 (muNCA); the last layer of an ``mlp`` starts at zero.
+        deviation 1e-3 (muNCA); the last layer of an ``mlp`` starts at zero. ``embedding`` is how
+        many numbers a class has with that ``condition``.
         """
         super().__init__()
         _check(channels, hidden, rule, fire_rate, living, seed_kind, init)
+        _check_condition(condition, classes, embedding, fire_by)
         self.grid = grid
+        self.condition: Condition = condition
+        self.classes = classes
+        self.held = _held(condition, classes, embedding)
+        self.own = channels  # those that the rule changes
+        channels += self.held
         self.channels = channels
+        self.fire_by: FireBy = fire_by
         self.hidden = hidden if rule == "mlp" else 0
         self.rule: RuleKind = rule
         self.fire_rate = fire_rate
@@ -77,13 +109,22 @@ class CellularAutomaton(nn.Module):
         self.rgb_offset = rgb_offset
         self.perception = Perception(bank, grid.layout, channels)
         percepts = channels * self.perception.num_filters
-        width, seen = (hidden, percepts) if rule == "mlp" else (channels, 2 * (channels + percepts))
+        width, seen = (hidden, percepts) if rule == "mlp" else (self.own, 2 * (channels + percepts))
         self.weight_in = nn.Parameter(torch.empty(width, seen))
         self.bias_in = nn.Parameter(torch.empty(width))
-        last = torch.zeros(channels, hidden) if rule == "mlp" else None
+        last = torch.zeros(self.own, hidden) if rule == "mlp" else None
         self.weight_out = None if last is None else nn.Parameter(last)
         bias = rule == "mlp" and output_bias
-        self.bias_out = nn.Parameter(torch.zeros(channels)) if bias else None
+        self.bias_out = nn.Parameter(torch.zeros(self.own)) if bias else None
+        self.garden = (Plant(seed_place),)
+        if condition == "embedding":
+            self.codes = nn.Parameter(torch.empty(classes, embedding))
+        else:
+            codes = _codes(condition, classes) if self.held else None
+            self.register_buffer("codes", codes, persistent=False)
+        learned = condition == "trainable-seed"
+        seeds = torch.empty(classes, self.own - self._first_seeded) if learned else None
+        self.seeds = None if seeds is None else nn.Parameter(seeds)
         self.draw_weights(init, init_seed)
         if fire_rate >= 1 and seed_kind == "zero":
             warnings.warn(
@@ -113,6 +154,17 @@ class CellularAutomaton(nn.Module):
             for last in (self.weight_out, self.bias_out):
                 if last is not None:
                     last.zero_()
+            if self.condition == "embedding":
+                assert self.codes is not None
+                self.codes.copy_(torch.randn(self.codes.shape, generator=source))
+            if self.seeds is not None:  # around the usual seed, and apart from each other
+                usual = 1.0 if self.living else 0.0
+                self.seeds.copy_(usual + 0.5 * torch.randn(self.seeds.shape, generator=source))
+
+    @property
+    def _first_seeded(self) -> int:
+        """The first channel of a learned seed; before it are colours and alpha."""
+        return 4 if self.living else 0
 
     @property
     def num_parameters(self) -> int:
@@ -123,8 +175,8 @@ class CellularAutomaton(nn.Module):
     def shape(self) -> tuple[object, ...]:
         """All that it is but its weights."""
         kind = (self.rule, self.channels, self.hidden, self.perception.bank, self.bias_out is None)
-        growth = (self.grid, self.fire_rate, self.living, self.limits)
-        seed = (self.seed_kind, self.seed_amount, self.seed_place)
+        growth = (self.grid, self.fire_rate, self.fire_by, self.living, self.limits)
+        seed = (self.seed_kind, self.seed_amount, self.garden, self.condition, self.classes)
         return (*kind, *growth, *seed, self.rgb_scale, self.rgb_offset)
 
     @property
@@ -140,10 +192,14 @@ class CellularAutomaton(nn.Module):
         seed: int | str | list[int] = 0,
         origin: tuple[int, int] = (0, 0),
         extent: tuple[int, int] | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Make states to start from: [batch, C, H, W] for ``size`` (height, width).
 
         ``origin`` and ``extent`` say where the block lies in how large a world, as in ``grow``.
+        ``classes`` [batch], or their weights [batch, classes], are those of the samples; without
+        them, and with several plants in the ``garden``, each cell has the class of the nearest
+        plant. With a learned seed or embedding the states have a gradient.
         """
         extent = size if extent is None else extent
         self.grid.check_size(extent)
@@ -159,14 +215,89 @@ class CellularAutomaton(nn.Module):
             for index, end, round_ in zip((rows, columns), extent, wrap, strict=True)
         )
         if self.seed_kind == "noise":
-            noise = uniform(sample_seeds(seed, batch), SEED_STATE, self.channels, rows, columns)
-            state = ((noise - 0.5) * self.seed_amount).to(state.dtype)
+            noise = uniform(sample_seeds(seed, batch), SEED_STATE, self.own, rows, columns)
+            state[:, : self.own] = ((noise - 0.5) * self.seed_amount).to(state.dtype)
+        if self.condition == "none" and self.seed_kind != "cell":
+            return state
+        nearest, stands = self._garden(rows, columns, extent)
+        mixtures = self._mixtures(batch, classes).to(state)  # [B or 1, plants, classes]
         if self.seed_kind == "cell":
-            y, x = (
-                min(int(at * end), end - 1) for at, end in zip(self.seed_place, extent, strict=True)
-            )
-            state[:, 3:] = ((rows == y)[:, None] & (columns == x)).to(state.dtype)
+            state[:, 3 : self.own] = stands.any(0).to(state.dtype)
+        if self.seeds is not None:
+            first, learned = self._first_seeded, mixtures @ self.seeds
+            places = stands if self.seed_kind == "cell" else nearest
+            learned = torch.einsum("bpc,phw->bchw", learned, places.to(state.dtype))
+            rest = state[:, first : self.own]
+            if self.seed_kind == "cell":
+                rest = rest * 0
+            state = torch.cat([state[:, :first], rest + learned], 1)
+        if self.codes is not None:
+            codes = torch.einsum("bpc,phw->bchw", mixtures @ self.codes, nearest.to(state.dtype))
+            state = torch.cat([state[:, : self.own], codes.expand(batch, -1, -1, -1)], 1)
         return state
+
+    def tell(self, state: Tensor, classes: Tensor) -> Tensor:
+        """Give ``state`` [B, C, H, W] its classes anew: in the channels that are held, everywhere.
+
+        ``classes`` are [B], or their weights [B, classes]. Where nothing is held the state comes
+        back as it is.
+        """
+        if self.codes is None:
+            return state
+        codes = self._mixtures(len(state), classes)[:, 0].to(state) @ self.codes.to(state)
+        codes = codes[:, :, None, None].expand(len(state), -1, *state.shape[2:])
+        return torch.cat([state[:, : self.own], codes], 1)
+
+    def planted(self, garden: Sequence[Plant]) -> "CellularAutomaton":
+        """Return the same rule, sharing its weights, whose seeds are those of ``garden``.
+
+        Raises ``ValueError`` for a garden without plants, and for a mixture of other classes.
+        """
+        if not garden:
+            raise ValueError("a garden needs at least one plant")
+        for plant in garden:
+            if plant.mixture and len(plant.mixture) != self.classes:
+                raise ValueError(
+                    f"a plant has weights for {len(plant.mixture)} classes, "
+                    f"but the rule has {self.classes}"
+                )
+        twin = copy.copy(self)
+        twin.garden = tuple(garden)
+        return twin
+
+    def _garden(
+        self, rows: Tensor, columns: Tensor, extent: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Which plant each cell is nearest to, and where plants stand: bool [plants, H, W]."""
+        distances, stands = [], []
+        for plant in self.garden:
+            (y, x), (height, width) = plant.place, extent
+            y, x = min(int(y * height), height - 1), min(int(x * width), width - 1)
+            apart = [(index - at).abs() for index, at in ((rows, y), (columns, x))]
+            for axis, edge in enumerate(self.grid.edges):
+                if edge == "torus":
+                    apart[axis] = apart[axis].minimum(extent[axis] - apart[axis])
+            distances.append(apart[0][:, None] ** 2 + apart[1] ** 2)
+            stands.append((rows == y)[:, None] & (columns == x))
+        nearest = torch.stack(distances).argmin(0)
+        numbers = torch.arange(len(self.garden), device=rows.device)
+        return nearest == numbers[:, None, None], torch.stack(stands)
+
+    def _mixtures(self, batch: int, classes: Tensor | None) -> Tensor:
+        """Weigh all classes for every plant: [batch or 1, plants, classes]."""
+        device = self.weight_in.device
+        if classes is None:
+            first = (1.0, *(0.0 for _ in range(self.classes - 1)))
+            weights = [plant.mixture or first for plant in self.garden]
+            return torch.tensor(weights, device=device)[None]
+        if classes.ndim == 1:
+            classes = torch.nn.functional.one_hot(classes.long(), self.classes)
+        if classes.shape != (batch, self.classes):
+            raise ValueError(
+                f"expected classes [{batch}] or weights [{batch}, {self.classes}], "
+                f"got {list(classes.shape)}"
+            )
+        return classes.float().to(device)[:, None].expand(-1, len(self.garden), -1)
 
     def enlarge(self, state: Tensor, size: tuple[int, int], *, seed: int | str = 0) -> Tensor:
         """Put ``state`` [B, C, H, W] in the middle of a freshly seeded grid of ``size``.
@@ -181,10 +312,14 @@ class CellularAutomaton(nn.Module):
             )
         if self.grid.layout == "hex":
             top -= top % 2
-        larger = self.seed(len(state), size, seed=seed).to(state)
+        larger = self.seed(len(state), size, seed=seed).detach().to(state)
         if self.seed_kind == "cell":
-            larger = torch.zeros_like(larger)
+            larger[:, : self.own] = 0
         larger[..., top : top + height, left : left + width] = state
+        if self.held:  # what is beyond has the class of the cell that is nearest
+            sides = (left, size[1] - width - left, top, size[0] - height - top)
+            held = torch.nn.functional.pad(state[:, self.own :], sides, mode="replicate")
+            larger[:, self.own :] = held
         return larger
 
     def grow(
@@ -278,6 +413,19 @@ class CellularAutomaton(nn.Module):
         twin.grid = grid
         return twin
 
+    def _layers(self, state: Tensor) -> dict[str, Any]:
+        """Lay out the weights for kernels: channels that are held get updates of zero."""
+        like = {"device": state.device, "dtype": state.dtype}
+        found: dict[str, Any] = {}
+        of_channels = ("weight_in", "bias_in") if self.rule == "abs" else ("weight_out", "bias_out")
+        for name in ("weight_in", "bias_in", "weight_out", "bias_out"):
+            own = getattr(self, name)
+            if own is not None and self.held and name in of_channels:
+                below = (0, 0) * (own.ndim - 1) + (0, self.held)
+                own = torch.nn.functional.pad(own, below)
+            found[name] = None if own is None else own.to(**like)
+        return found
+
     def _rule(
         self,
         state: Tensor,
@@ -306,15 +454,14 @@ class CellularAutomaton(nn.Module):
             kind=self.rule,
             filters=filters.to(**like),
             mix=mix,
-            weight_in=self.weight_in.to(**like),
-            bias_in=self.bias_in.to(**like),
-            weight_out=None if self.weight_out is None else self.weight_out.to(**like),
-            bias_out=None if self.bias_out is None else self.bias_out.to(**like),
+            **self._layers(state),
             edges=self.grid.edges,
             fire_limit=send((rate * 2**24).round().int(), state.device),
             dt=dt,
             limits=self.limits,
             living=_LIVING if self.living else None,
+            held=self.held,
+            fire_each=self.fire_by == "element",
             precision=precision,
         )
 
@@ -374,9 +521,10 @@ def grow_together(
 
 def _together(automata: Sequence[CellularAutomaton], rule: Rule, state: Tensor) -> Rule:
     """Give ``rule``, which is the first's, the weights of all ``automata``."""
+    layers = [each._layers(state) for each in automata]
     own = {
-        name: torch.stack([getattr(each, name) for each in automata]).to(state)
-        for name in ("weight_in", "bias_in", "weight_out", "bias_out")
+        name: torch.stack([each[name] for each in layers])
+        for name in layers[0]
         if getattr(rule, name) is not None
     }
     if automata[0].perception.bank.learned:
@@ -409,6 +557,35 @@ def _check(
         raise ValueError(f"hidden is {hidden}; an mlp needs at least 1")
     if not 0 < fire_rate <= 1:
         raise ValueError(f"fire_rate is {fire_rate}; it lies above 0 and up to 1")
+
+
+def _check_condition(condition: str, classes: int, embedding: int, fire_by: str) -> None:
+    for name, value, known in (
+        ("condition", condition, get_args(Condition)),
+        ("fire_by", fire_by, get_args(FireBy)),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; choose from {', '.join(known)}")
+    if classes < 1:
+        raise ValueError(f"classes is {classes}; give at least 1")
+    if condition == "none" and classes > 1:
+        raise ValueError(f"{classes} classes need a condition, such as one-hot")
+    if embedding < 1:
+        raise ValueError(f"embedding is {embedding}; give at least 1")
+
+
+def _held(condition: str, classes: int, embedding: int) -> int:
+    """Count the channels that say what class a cell is of."""
+    digits = max(1, (classes - 1).bit_length())
+    return {"one-hot": classes, "genome": digits, "embedding": embedding}.get(condition, 0)
+
+
+def _codes(condition: str, classes: int) -> Tensor:
+    """Make what is written in those channels for each class: [classes, held]."""
+    if condition == "one-hot":
+        return torch.eye(classes)
+    digits = torch.arange(_held(condition, classes, 1))
+    return ((torch.arange(classes)[:, None] >> digits) & 1).float()
 
 
 def _check_map(name: str, value: Tensor, extent: tuple[int, int]) -> None:

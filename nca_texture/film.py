@@ -18,7 +18,8 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.images import to_uint8
 from nca_texture.noise import FILM, generator, seed_number
-from nca_texture.render import straight_alpha
+from nca_texture.render import composited, straight_alpha
+from nca_texture.surgery import Theatre
 
 _PATCH = 6.0  # cells, the deviation of the blur that makes patches
 _CROSSING = 0.25  # of the closing frames, those that one cell is on its way
@@ -33,11 +34,14 @@ class Shooting:
     every: int = 2  # steps from frame to frame
     start: int = 96  # steps before the first frame
     blend: int = 16  # of the frames, the last so many close the loop; 0 closes none
+    stage: tuple[int, int] | None = None  # a larger picture, in whose middle it is shown
+    background: tuple[float, float, float] | None = None  # what is transparent is laid over it
+    zoom: int = 1  # so many pixels of a frame, across and down, for each of ``pixels``
 
     def __post_init__(self) -> None:
         if min(self.pixels) < 1:
             raise ValueError(f"the size is {self.pixels[1]}x{self.pixels[0]}; give at least 1x1")
-        for name, least in (("frames", 1), ("every", 1), ("start", 0), ("blend", 0)):
+        for name, least in (("frames", 1), ("every", 1), ("start", 0), ("blend", 0), ("zoom", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; give {least} or more")
         if self.blend >= self.frames:
@@ -49,6 +53,12 @@ class Shooting:
                 f"the loop closes onto the {self.blend * self.every} steps before the first frame, "
                 f"which is at step {self.start}; give more --steps or fewer --blend"
             )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Pixels (height, width) of a frame."""
+        height, width = self.stage or self.pixels
+        return height * self.zoom, width * self.zoom
 
 
 @dataclass(frozen=True)
@@ -77,14 +87,23 @@ def film(
     *,
     seed: int | str = 0,
     kernel: str = "auto",
+    theatre: Theatre | None = None,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> Film:
-    """Film a roll-out; ``progress`` is told how many frames are there."""
+    """Film a roll-out; ``progress`` is told how many frames are there.
+
+    With a ``theatre`` what befalls is filmed as well; such a film is no loop. A grid that is
+    enlarged is shown in the middle of the ``stage`` from the start.
+    """
     cells = automaton.grid.cells_for(shooting.pixels)
     automaton.grid.check_size(cells)
+    if theatre is not None and shooting.blend:
+        raise ValueError("what befalls once closes no loop; give --blend 0")
     every, count, blend = shooting.every, shooting.frames, shooting.blend
 
     def grow(state: Tensor, steps: int, at: int) -> Tensor:
+        if theatre is not None:
+            return theatre.grow(state, steps, seed=seed, start=at)
         return automaton.grow(state, steps, seed=seed, start=at, kernel=kernel)
 
     frames: list[NDArray[np.uint8]] = []
@@ -136,13 +155,27 @@ def _share(turns: Tensor, before: float, after: float) -> Tensor:
 
 
 def _shown(automaton: CellularAutomaton, state: Tensor, shooting: Shooting) -> NDArray[np.uint8]:
-    image = automaton.to_image(state, clip=False, size=shooting.pixels)[0]
+    if shooting.stage is None:
+        image = automaton.to_image(state, clip=False, size=shooting.pixels)[0]
+    else:
+        image = automaton.to_image(state, clip=False)[0]
+        image = _in_the_middle(image, shooting.stage)
     picture = image.permute(1, 2, 0).float().cpu().numpy()
     if not np.isfinite(picture).all():
         raise ValueError(
             "the rule ran away: a frame is not finite; use fewer --steps, or train for longer"
         )
-    return to_uint8(straight_alpha(picture.clip(0, 1)))
+    shown = straight_alpha(picture.clip(0, 1))
+    if shooting.background is not None:
+        shown = composited(shown, shooting.background)
+    frame = to_uint8(shown)
+    return frame.repeat(shooting.zoom, axis=0).repeat(shooting.zoom, axis=1)
+
+
+def _in_the_middle(image: Tensor, size: tuple[int, int]) -> Tensor:
+    below, beside = size[0] - image.shape[1], size[1] - image.shape[2]
+    sides = (beside // 2, beside - beside // 2, below // 2, below - below // 2)
+    return torch.nn.functional.pad(image, sides)
 
 
 def _steps(frames: list[NDArray[np.uint8]]) -> NDArray[np.floating]:

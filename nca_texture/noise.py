@@ -22,6 +22,7 @@ _SAMPLE_STRIDE = 0x9E3779B9  # golden ratio: seeds of a batch's samples lie far 
 SEED_STATE = 1
 TRAINING = 2
 FILM = 3
+FIRE_EACH = 4
 
 
 def seed_number(seed: int | str) -> int:
@@ -77,6 +78,21 @@ def fires(seeds: list[int], step: int, rows: Tensor, columns: Tensor, limit: Ten
     ``limit`` is round(rate * 2**24) as int32, a scalar or a map [H, W].
     """
     return ((cell_hash(seeds, step, rows, columns)[0] >> 8) & 0xFFFFFF) < limit
+
+
+def fires_each(
+    seeds: list[int], step: int, channels: int, rows: Tensor, columns: Tensor, limit: Tensor
+) -> Tensor:
+    """Decide which elements fire at ``step``: bool [B, H, W, channels]; ``limit`` as in ``fires``.
+
+    One hash decides for four channels.
+    """
+    masks: list[Tensor] = []
+    for group in range(-(-channels // 4)):
+        seeds_here = [stream(seed, FIRE_EACH, group) for seed in seeds]
+        bits = cell_hash(seeds_here, step, rows, columns)
+        masks += [((b >> 8) & 0xFFFFFF) < limit for b in bits]
+    return torch.stack(masks[:channels], dim=-1)
 
 
 def uniform(seeds: list[int], purpose: int, channels: int, rows: Tensor, columns: Tensor) -> Tensor:

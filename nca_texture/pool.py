@@ -1,6 +1,6 @@
 """States on loan between training iterations, so that a rule learns to go on from what it made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,21 +14,38 @@ class Loan:
 
     places: Tensor  # [B] indices into the pool
     states: Tensor  # [B, C, H, W], a copy
+    classes: Tensor  # [B] the class of each
+
+    def sorted(self, order: Tensor) -> "Loan":
+        """Return the same loan in another ``order`` [B]."""
+        return replace(
+            self,
+            places=self.places[order],
+            states=self.states[order],
+            classes=self.classes[order],
+        )
 
 
 class Pool:
     """``size`` states [C, H, W]; a batch is taken without repetition and put back grown."""
 
-    def __init__(self, states: Tensor) -> None:
-        """Start from ``states`` [size, C, H, W], which the pool makes its own."""
+    def __init__(self, states: Tensor, classes: Tensor | None = None) -> None:
+        """Start from ``states`` [size, C, H, W], which the pool makes its own.
+
+        ``classes`` [size] says which class each is of; without it all are of the first.
+        """
         self.states = states.detach().clone(memory_format=torch.channels_last)
+        if classes is None:
+            classes = torch.zeros(len(states), dtype=torch.long)
+        self.classes = classes.to(states.device, copy=True)
 
     def take(self, batch: int, generator: torch.Generator) -> Loan:
         """Lend ``batch`` different states, drawn with the CPU ``generator``."""
         places = torch.randperm(len(self.states), generator=generator)[:batch]
         places = send(places, self.states.device)
-        return Loan(places, self.states[places])
+        return Loan(places, self.states[places], self.classes[places])
 
     def put(self, loan: Loan, states: Tensor) -> None:
         """Take back what became of a loan: ``states`` [B, C, H, W]."""
         self.states[loan.places] = states.detach()
+        self.classes[loan.places] = loan.classes

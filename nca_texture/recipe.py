@@ -14,12 +14,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union
 
-from nca_texture.automaton import CellularAutomaton, Init, RuleKind, SeedKind
+from nca_texture.automaton import (
+    CellularAutomaton,
+    Condition,
+    FireBy,
+    Init,
+    RuleKind,
+    SeedKind,
+)
 from nca_texture.grid import Edge, Grid, Layout
 from nca_texture.kernels.rule import Limits
 from nca_texture.losses import LOSSES, build_loss, has_option
 from nca_texture.losses.base import Loss
+from nca_texture.losses.classes import ByClass
 from nca_texture.losses.total import TotalLoss
+from nca_texture.surgery import Event
 from nca_texture.targets import Exemplar
 from nca_texture.training import TrainPlan
 
@@ -34,12 +43,17 @@ class TargetPlan:
     """What to become."""
 
     source: str = ""  # a path, a folder, sample:NAME or skimage:NAME
+    sources: tuple[str, ...] = ()  # pictures of as many classes, instead of one source
+    classes: tuple[str, ...] = ()  # their names; found when they are read
     crop: str = "all"  # WIDTHxHEIGHT+X+Y in source pixels, or "square": the largest in the middle
     exemplar_size: int = 128  # cells of the longer side
+    padding: int = 0  # cells of room around a picture that grows
 
     def __post_init__(self) -> None:
         if self.exemplar_size < 8:
             raise ValueError(f"target.exemplar_size is {self.exemplar_size}; give at least 8")
+        if self.padding < 0:
+            raise ValueError(f"target.padding is {self.padding}; give 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +68,7 @@ class AutomatonPlan:
     edge: Wraps = "xy"  # the axes that wrap
     beyond: Edge = "reflect"  # what lies beyond the others
     fire_rate: float = 0.5
+    fire_by: FireBy = "cell"
     living: bool = False
     limits: Limits = field(default_factory=Limits)
     output_bias: bool = False
@@ -63,6 +78,9 @@ class AutomatonPlan:
     rgb_scale: float = 1.0
     rgb_offset: float = 0.5
     init: Init = "uniform"
+    condition: Condition = "none"  # how a rule of several classes is told which one to become
+    classes: int = 1
+    embedding: int = 4  # learned numbers of a class, with condition = "embedding"
 
     def __post_init__(self) -> None:
         if self.edge not in typing.get_args(Wraps):
@@ -109,6 +127,7 @@ class Recipe:
     automaton: AutomatonPlan = field(default_factory=AutomatonPlan)
     losses: tuple[LossPlan, ...] = ()
     training: TrainPlan = field(default_factory=TrainPlan)
+    event: tuple[Event, ...] = ()  # what befalls in every roll-out of the training
 
     def build_automaton(self) -> CellularAutomaton:
         """Make the untrained automaton; its first weights come from the run's seed."""
@@ -137,11 +156,34 @@ class Recipe:
             if plan.name in LOSSES and has_option(plan.name, "precision"):
                 options.setdefault("precision", precision)
             for term, exemplar in zip(terms, exemplars, strict=True):
-                loss = build_loss(plan.name, exemplar.image, **options)
+                images = exemplar.image.split(1) if exemplar.classes else [exemplar.image]
+                found: list[Loss] = []
+                for image in images:
+                    loss = build_loss(plan.name, image, **options)
+                    found.append(loss)
+                    if plan.name in LOSSES and hasattr(loss, "network"):
+                        options["weights"] = loss.network
+                loss = ByClass(found) if exemplar.classes else found[0]
                 term.append((plan.name, plan.weight, loss))
-                if plan.name in LOSSES and hasattr(loss, "network"):
-                    options["weights"] = loss.network
         return list(map(TotalLoss, terms))
+
+
+def fitted(recipe: Recipe, exemplar: Exemplar) -> Recipe:
+    """Give ``recipe`` what its picture decides: the classes and, of a growth, the grid."""
+    plan, training = recipe.automaton, recipe.training
+    if exemplar.classes:
+        condition = "one-hot" if plan.condition == "none" else plan.condition
+        plan = dataclasses.replace(plan, condition=condition, classes=len(exemplar.classes))
+    if recipe.task == "grow":
+        height, width = exemplar.image.shape[-2:]
+        height, width = plan.grid().cells_for((height, width))
+        training = dataclasses.replace(training, height=height, width=width)
+    return dataclasses.replace(
+        recipe,
+        target=dataclasses.replace(recipe.target, classes=exemplar.classes),
+        automaton=plan,
+        training=training,
+    )
 
 
 def to_dict(value: Any) -> Any:
@@ -179,6 +221,25 @@ def from_toml(text: str, base: Recipe | None = None) -> Recipe:
     except tomllib.TOMLDecodeError as reason:
         raise ValueError(f"this is not TOML: {reason}") from reason
     return from_dict(Recipe, given, base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """What befalls while something grows, in a file of its own."""
+
+    event: tuple[Event, ...] = ()
+
+
+def timeline_from_toml(text: str) -> tuple[Event, ...]:
+    """Read the events of a timeline; raises ``ValueError`` as ``from_dict`` does."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as reason:
+        raise ValueError(f"this is not TOML: {reason}") from reason
+    found = from_dict(Timeline, given).event
+    if not found:
+        raise ValueError("this timeline has no events; give at least one [[event]]")
+    return found
 
 
 def with_settings(recipe: Recipe, settings: Collection[str]) -> Recipe:

@@ -110,6 +110,48 @@ def straight_alpha(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([colours.clip(0, 1), alpha], axis=-1)
 
 
+def composited(
+    picture: NDArray[np.float32], background: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    """Lay [H, W, 4] with straight alpha over a ``background`` colour: [H, W, 3]."""
+    alpha = picture[..., 3:]
+    over = picture[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return over.astype(np.float32)
+
+
+def settle(
+    automaton: CellularAutomaton,
+    cells: tuple[int, int],
+    *,
+    seed: int | str = 0,
+    kernel: str = "auto",
+    every: int = 16,
+    most: int = 4096,
+    tolerance: float = 0.5 / 255,
+) -> tuple[int, bool]:
+    """Grow until the picture no longer changes: how many steps that takes, and whether it did.
+
+    It is still when in two stretches of ``every`` steps, one after the other, the premultiplied
+    colours and alpha of what is seen change by no more than ``tolerance`` on average, and no pixel
+    by more than a half. What never is takes ``most``.
+    """
+    with torch.inference_mode():
+        state = automaton.seed(1, cells, seed=seed)
+        before, calm = automaton.to_image(state), 0
+        for done in range(every, most + 1, every):
+            state = automaton.grow(state, every, seed=seed, start=done - every, kernel=kernel)
+            image = automaton.to_image(state)
+            moved = (image - before).abs().mean(1)
+            seen = image[:, 3] > 0 if automaton.living else torch.ones_like(moved) > 0
+            change = moved[seen].mean().item() if bool(seen.any()) else 0.0
+            grows = bool((image - before).abs().amax() > 0.5)
+            calm = calm + 1 if change <= tolerance and not grows else 0
+            if calm == 2:
+                return done - 2 * every, True
+            before = image
+    return most, False
+
+
 @dataclass(frozen=True)
 class _Band:
     """Rows of cells of one age: a state [1, C, h, w] and the world coordinates of its corner.

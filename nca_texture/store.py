@@ -171,6 +171,8 @@ def save_checkpoint(
     tensors = {f"weights.{k}": v for k, v in snapshot.weights.items()}
     tensors |= {f"best.{k}": v for k, v in (snapshot.best_weights or {}).items()}
     tensors["pool"] = snapshot.pool
+    if snapshot.pool_classes is not None:
+        tensors["pool_classes"] = snapshot.pool_classes
     tensors["exemplar"] = exemplar.image
     state = snapshot.optimizer["state"]
     for index, moments in state.items():
@@ -204,6 +206,7 @@ def load_checkpoint(path: str | Path) -> tuple[Snapshot, Recipe, Exemplar]:
             best_weights=_under("best.", tensors) or None,
             optimizer={"state": moments, "param_groups": about["groups"]},
             pool=tensors["pool"],
+            pool_classes=tensors.get("pool_classes"),
             **numbers,
         )
         recipe = from_dict(Recipe, about["recipe"])

@@ -16,17 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton, Init, Precision, grow_together
+from nca_texture.damage import Shape, at_random, cut
+from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.together import join
 from nca_texture.losses.total import TotalLoss
 from nca_texture.noise import generator, sample_seeds, stream
 from nca_texture.pool import Loan, Pool
+from nca_texture.surgery import Theatre
 
 Gradients = Literal["equalise", "clip", "none"]
 Schedule = Literal["cosine", "steps", "constant"]
+Reseed = Literal["turn", "worst"]
 
 # Streams of a run's chance, apart from those of noise.py.
-_FIRE, _RESEED, _POOL, _JUDGE, _REDRAW = 11, 12, 13, 14, 15
+_FIRE, _RESEED, _POOL, _JUDGE, _REDRAW, _SORT = 11, 12, 13, 14, 15, 16
 
 _CHECK_EVERY = 10  # iterations between looks at the losses: each look waits for the device
 _SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go back to
@@ -49,11 +53,17 @@ class TrainPlan:
     iterations: int = 900
     batch_size: int = 2
     pool_size: int = 64
-    width: int = 80  # cells
+    width: int = 80  # cells; a growing picture has its own, with the padding
     height: int = 80  # cells
     steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
+    persistent: bool = True  # states are gone on with, from a pool; else all start from a seed
+    reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
+    damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
+    damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
+    switch: int = 0  # so many samples of a batch are told that they are of another class
     learning_rate: float = 2e-3
+    weight_decay: float = 0.0
     schedule: Schedule = "cosine"  # to a hundredth; "steps" multiplies by decay at milestones
     milestones: tuple[int, ...] = ()
     decay: float = 0.3
@@ -77,6 +87,7 @@ class TrainPlan:
             ("gradients", get_args(Gradients)),
             ("schedule", get_args(Schedule)),
             ("precision", get_args(Precision)),
+            ("reseed", get_args(Reseed)),
         ):
             if getattr(self, name) not in known:
                 value = getattr(self, name)
@@ -93,9 +104,20 @@ class TrainPlan:
         for name in ("decay", "clip_norm"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
-        for name in ("judge_every", "judge_steps", "warmup"):
+        for name in ("judge_every", "judge_steps", "warmup", "weight_decay", "damage", "switch"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
+        if self.damage + self.switch >= self.batch_size > 1 or self.damage > self.batch_size:
+            raise ValueError(
+                f"training.damage {self.damage} and training.switch {self.switch} leave nothing of "
+                f"training.batch_size {self.batch_size} that simply goes on; give less"
+            )
+        if self.damage and not self.damage_shapes:
+            raise ValueError("training.damage_shapes is empty; give circle, rectangle or half")
+        if self.damage and not self.persistent:
+            raise ValueError(
+                "training.damage needs states that are gone on with; set training.persistent"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -120,7 +142,7 @@ class Verdict:
     score: float  # mean loss over the marks; infinite when the roll-out was
     marks: tuple[int, ...]  # steps at which it was scored
     losses: tuple[float, ...]
-    picture: Tensor  # [3 or 4, h, w] at the last mark
+    picture: Tensor  # [3 or 4, h, w] at the last mark; of many classes, side by side
 
     @property
     def best_steps(self) -> int:
@@ -137,6 +159,7 @@ class Snapshot:
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     pool: Tensor
+    pool_classes: Tensor | None = None  # of its states; None where there is one class
     learning_rate_scale: float = 1.0
     retries: int = 0
     redraws: int = 0
@@ -181,17 +204,22 @@ def train(
     resume: Snapshot | None = None,
     kernel: str = "auto",
     init: Init = "uniform",
+    theatre: Theatre | None = None,
 ) -> Iterator[Report]:
     """Train ``automaton`` in place and yield a report after every iteration.
 
     At the end the automaton has the best weights that a long roll-out found, or the last when
-    ``plan.judge_every`` is 0. ``init`` is how weights are drawn again when a start was dead.
-    Raises ``TrainingError`` when the run diverges or stays dead after three attempts; a run that
-    goes back to its last good state goes back to a snapshot at most 50 iterations old, after a
-    resume at most to where it was resumed.
+    ``plan.judge_every`` is 0. What a ``theatre`` does befalls every batch, at steps counted from
+    when it left the pool, and no long roll-out. ``init`` is how weights are drawn again when a
+    start was dead. Raises ``TrainingError`` when the run diverges or stays dead after three
+    attempts; a run that goes back to its last good state goes back to a snapshot at most 50
+    iterations old, after a resume at most to where it was resumed.
     """
     resumed = None if resume is None else [resume]
-    together = train_together([automaton], [loss], plan, resume=resumed, kernel=kernel, init=init)
+    theatres = None if theatre is None else [theatre]
+    together = train_together(
+        [automaton], [loss], plan, resume=resumed, kernel=kernel, init=init, theatres=theatres
+    )
     for outcome in together:
         if isinstance(outcome[0], TrainingError):
             raise outcome[0]
@@ -206,6 +234,7 @@ def train_together(
     resume: Sequence[Snapshot] | None = None,
     kernel: str = "auto",
     init: Init = "uniform",
+    theatres: Sequence[Theatre] | None = None,
 ) -> Iterator[dict[int, "Report | TrainingError"]]:
     """Train each of ``automata`` by its own loss, as ``train`` would, all as one batch.
 
@@ -219,6 +248,10 @@ def train_together(
         _Run(automaton, loss, plan, kernel, init)
         for automaton, loss in zip(automata, losses, strict=True)
     ]
+    for run, theatre in zip(runs, theatres or (), strict=theatres is not None):
+        if any(event.do == "enlarge" for event in theatre.events):
+            raise ValueError("a training keeps its grid; leave out the event 'enlarge'")
+        run.theatre = theatre
     for run, snapshot in zip(runs, resume or (), strict=resume is not None):
         run.restore(snapshot)
     going, scorer = dict(enumerate(runs)), _Scorer()
@@ -280,38 +313,51 @@ def _judge_together(
     most = plan.steps[1]
     last = max(plan.judge_steps, most)
     marks = sorted({min(mark, last) for mark in (most, 2 * most, 4 * most, last)})
-    seed = stream(plan.seed, _JUDGE)
-    seeds = sample_seeds(seed, plan.batch_size) * len(automata)
+    seed, classes = stream(plan.seed, _JUDGE), automata[0].classes
+    count = max(plan.batch_size, classes)
+    seeds = sample_seeds(seed, count) * len(automata)
+    kinds = torch.arange(count) % classes
     found: list[list[float]] = [[] for _ in automata]
     done = 0
     with torch.no_grad():
-        state = automata[0].seed(plan.batch_size, plan.size, seed=seed)
-        state = state.repeat(len(automata), 1, 1, 1)
+        state = torch.cat(
+            [each.seed(count, plan.size, seed=seed, classes=kinds) for each in automata]
+        )
         for mark in marks:
             state = grow_together(
                 automata, state, mark - done, seed=seeds, start=done, kernel=kernel
             )
             done = mark
             for values, loss, grown in zip(
-                found, losses, _show(automata, state, done), strict=True
+                found, losses, _show(automata, state, done, [kinds] * len(automata)), strict=True
             ):
                 value = loss(grown, generator(seed, 0)).mean().item()
                 values.append(value if math.isfinite(value) else math.inf)
     return [
-        Verdict(sum(values) / len(values), tuple(marks), tuple(values), automaton.to_image(part)[0])
-        for automaton, values, part in zip(
-            automata, found, state.split(plan.batch_size), strict=True
+        Verdict(
+            sum(values) / len(values),
+            tuple(marks),
+            tuple(values),
+            torch.cat(list(automaton.to_image(part)[:classes]), dim=-1),
         )
+        for automaton, values, part in zip(automata, found, state.split(count), strict=True)
     ]
 
 
-def _show(automata: Sequence[CellularAutomaton], state: Tensor, steps: int) -> list[Grown]:
-    """Show each of ``automata`` its samples of ``state`` [M*B, C, H, W] as a loss sees them."""
+def _show(
+    automata: Sequence[CellularAutomaton], state: Tensor, steps: int, classes: Sequence[Tensor]
+) -> list[Grown]:
+    """Show each of ``automata`` its samples of ``state`` [M*B, C, H, W] as a loss sees them.
+
+    ``classes`` are [B] for each automaton.
+    """
     batch = len(state) // len(automata)
     image = automata[0].to_image(state, clip=False)
     return [
-        Grown(pictures, samples, steps=steps)
-        for pictures, samples in zip(image.split(batch), state.split(batch), strict=True)
+        Grown(pictures, samples, labels if automata[0].classes > 1 else None, steps=steps)
+        for pictures, samples, labels in zip(
+            image.split(batch), state.split(batch), classes, strict=True
+        )
     ]
 
 
@@ -351,6 +397,7 @@ class _Scorer:
         if self.losses != losses:
             self.losses = losses
             alone = device.type in _ONE_BY_ONE or len(losses) == 1
+            alone = alone or grown[0].labels is not None
             self.joint = None if alone else join(losses, batch)
         if self.joint is None:
             return [
@@ -382,8 +429,8 @@ def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | Training
     batches = [run.prepare() for run in runs]
     steps, rates = batches[0].steps, [run.rate for run in runs]
     state = torch.cat([batch.loan.states for batch in batches])
-    state = _grow(automata, state, steps, [s for b in batches for s in b.seeds], runs[0])
-    grown = _show(automata, state, steps)
+    state = _grow(runs, state, steps, [s for b in batches for s in b.seeds])
+    grown = _show(automata, state, steps, [batch.loan.classes for batch in batches])
     chances = [batch.chance for batch in batches]
     scores = scorer.score([run.loss for run in runs], grown, chances)
     totals = [values.mean() for _, values in scores]
@@ -433,11 +480,16 @@ def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
     return dict(zip(runs, verdicts, strict=True))
 
 
-def _grow(
-    automata: list[CellularAutomaton], state: Tensor, steps: int, seeds: list[int], run: "_Run"
-) -> Tensor:
-    plan = run.plan
-    how: dict[str, Any] = {"seed": seeds, "kernel": run.kernel, "precision": plan.precision}
+def _grow(runs: Sequence["_Run"], state: Tensor, steps: int, seeds: list[int]) -> Tensor:
+    plan, automata = runs[0].plan, [run.automaton for run in runs]
+    if theatres := [run.theatre for run in runs if run.theatre is not None]:
+        batch, grown = len(state) // len(runs), []
+        for number, (theatre, part) in enumerate(zip(theatres, state.split(batch), strict=True)):
+            theatre.reset()
+            own = seeds[number * batch : (number + 1) * batch]
+            grown.append(theatre.grow(part, steps, seed=own))
+        return torch.cat(grown)
+    how: dict[str, Any] = {"seed": seeds, "kernel": runs[0].kernel, "precision": plan.precision}
     if not plan.unit_state_gradients:
         return grow_together(automata, state, steps, keep_every=plan.keep_every, **how)
     for step in range(steps):
@@ -468,14 +520,21 @@ class _Run:
         self.now = Snapshot(0, {}, {}, torch.empty(0))
         self._begin()
         self.good = self.snapshot()
+        self.theatre: Theatre | None = None  # what befalls in every roll-out
         self.recent: list[tuple[Tensor, Tensor]] = []  # (loss, gradient norm) since the last look
 
     def _begin(self) -> None:
         """Fill the pool with seeds and start the optimiser afresh."""
         plan = self.plan
         seed = stream(plan.seed, _POOL, self.now.redraws)
-        self.pool = Pool(self.automaton.seed(plan.pool_size, plan.size, seed=seed))
-        self.optimizer = torch.optim.Adam(self.automaton.parameters(), plan.learning_rate)
+        # Without persistence nothing is lent twice: no more states are needed than a batch has.
+        count = plan.pool_size if plan.persistent else plan.batch_size
+        classes = torch.arange(count) % self.automaton.classes
+        states = self.automaton.seed(count, plan.size, seed=seed, classes=classes)
+        self.pool = Pool(states, classes)
+        self.optimizer = torch.optim.Adam(
+            self.automaton.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
+        )
 
     def end(self) -> None:
         """Keep the best weights that were found."""
@@ -487,17 +546,63 @@ class _Run:
         plan, iteration = self.plan, self.now.iteration
         chance = generator(plan.seed, iteration)
         loan = self.pool.take(plan.batch_size, chance)
-        state = loan.states
-        if iteration % plan.reseed_every == 0:
-            seed = stream(plan.seed, _RESEED, iteration)
-            state[:1] = self.automaton.seed(1, plan.size, seed=seed)
+        if plan.persistent and (plan.reseed == "worst" or plan.damage):
+            loan = self._worst_first(loan)
+        if not plan.persistent:
+            self._sow(loan, plan.batch_size)
+        elif iteration % plan.reseed_every == 0:
+            self._sow(loan, 1)
         steps = int(torch.randint(plan.steps[0], plan.steps[1] + 1, (), generator=chance))
         seeds = [
             stream(plan.seed, _FIRE, iteration * plan.batch_size + sample)
             for sample in range(plan.batch_size)
         ]
+        if plan.damage:
+            self._damage(loan, chance)
+        if self.automaton.classes > 1:
+            self._switch(loan, chance)
+            loan = replace(loan, states=self.automaton.tell(loan.states, loan.classes))
         self.optimizer.zero_grad()
         return _Batch(loan, steps, seeds, chance)
+
+    def _worst_first(self, loan: Loan) -> Loan:
+        """Sort a loan by what the loss says of its states as they are."""
+        chance = generator(stream(self.plan.seed, _SORT), self.now.iteration)
+        with torch.no_grad():
+            grown = _show([self.automaton], loan.states, 0, [loan.classes])[0]
+            values = self.loss(grown, chance)
+        return loan.sorted(values.nan_to_num(nan=math.inf).argsort(descending=True, stable=True))
+
+    def _sow(self, loan: Loan, count: int) -> None:
+        """Let the first ``count`` samples of a loan start anew; all classes have their turn."""
+        iteration, automaton = self.now.iteration, self.automaton
+        first = iteration if count > 1 else iteration // self.plan.reseed_every
+        classes = (torch.arange(count) + first * count) % automaton.classes
+        seed = stream(self.plan.seed, _RESEED, iteration)
+        loan.states[:count] = automaton.seed(count, self.plan.size, seed=seed, classes=classes)
+        loan.classes[:count] = send(classes, loan.classes.device)
+
+    def _damage(self, loan: Loan, chance: torch.Generator) -> None:
+        """Cut something out of the last samples of a loan."""
+        plan, shapes = self.plan, self.plan.damage_shapes
+        chosen = torch.randint(len(shapes), (plan.damage,), generator=chance).tolist()
+        gone = [at_random(shapes[shape], plan.size, chance) for shape in chosen]
+        last = loan.states[-plan.damage :]
+        held = self.automaton.held
+        loan.states[-plan.damage :] = cut(last, send(torch.stack(gone), last.device), held)
+
+    def _switch(self, loan: Loan, chance: torch.Generator) -> None:
+        """Tell some samples, not those that are damaged, that they are of another class.
+
+        So a rule learns to become one thing from another.
+        """
+        if not self.plan.switch:
+            return
+        number = self.automaton.classes
+        turn = torch.randint(1, number, (self.plan.switch,), generator=chance)
+        end = len(loan.classes) - self.plan.damage
+        some = slice(end - self.plan.switch, end)
+        loan.classes[some] = (loan.classes[some] + send(turn, loan.classes.device)) % number
 
     def finish(self, batch: "_Batch", state: Tensor, total: Tensor) -> tuple[str, ...]:
         """Follow the gradient, put the states back, and look at how it goes now and then."""
@@ -506,7 +611,7 @@ class _Run:
             group["lr"] = rate
         norm = self._treat_gradients()
         self.optimizer.step()
-        self.pool.put(batch.loan, self._without_runaways(state))
+        self.pool.put(batch.loan, self._without_runaways(state, batch.loan.classes))
         self.recent.append((total, norm))
         self.now.iteration += 1
         return self._look() if self.is_time(_CHECK_EVERY) else ()
@@ -516,7 +621,7 @@ class _Run:
         """The learning rate of the next iteration."""
         return self.plan.learning_rate_at(self.now.iteration) * self.now.learning_rate_scale
 
-    def _without_runaways(self, state: Tensor) -> Tensor:
+    def _without_runaways(self, state: Tensor, classes: Tensor) -> Tensor:
         """Replace samples of ``state`` [B, C, H, W] that ran away by seeds, without a look.
 
         A young rule may blow a state up; in the pool it would be handed out again and again.
@@ -524,7 +629,7 @@ class _Run:
         """
         gone = (state.abs() > _RUN_AWAY).any(3).any(2).any(1)
         seed = stream(self.plan.seed, _RESEED, self.now.iteration)
-        fresh = self.automaton.seed(len(state), self.plan.size, seed=seed)
+        fresh = self.automaton.seed(len(state), self.plan.size, seed=seed, classes=classes).detach()
         return torch.where(gone[:, None, None, None], fresh, state)
 
     def _treat_gradients(self) -> Tensor:
@@ -553,23 +658,26 @@ class _Run:
         if min(map(abs, losses)) > ceiling:  # a single spike heals by itself
             bad.append(max(losses, key=abs))
         if bad or not all(math.isfinite(norm) for norm in norms):
-            return (self._go_back(bad[0] if bad else math.nan),)
+            value = bad[0] if bad else math.nan
+            what = "is not a number" if math.isnan(value) else f"exploded to {value:.3g}"
+            return (self._go_back(f"the loss {what}"),)
         asleep = max(norms) < _ASLEEP
         if self.automaton.living:
             asleep = asleep or bool((self.pool.states[:, 3] < 0.1).all())
+        if asleep and self.automaton.living and self.good.iteration > 0:
+            return (self._go_back("the rule let everything die"),)
         if asleep:
             return (self._wake(),)
         if self.is_time(_SNAPSHOT_EVERY):
             self.good = self.snapshot()
         return ()
 
-    def _go_back(self, value: float) -> str:
-        what = "is not a number" if math.isnan(value) else f"exploded to {value:.3g}"
+    def _go_back(self, what: str) -> str:
         at, retries = self.now.iteration, self.now.retries + 1
         scale = self.now.learning_rate_scale * 0.5
         if retries > _MOST_RETRIES:
             raise TrainingError(
-                f"the loss {what} at iteration {at} for the {retries}th time; "
+                f"{what} at iteration {at} for the {retries}th time; "
                 "use a lower training.learning_rate, fewer training.steps, "
                 "or training.gradients='equalise'"
             )
@@ -577,7 +685,7 @@ class _Run:
         self.now.retries, self.now.learning_rate_scale = retries, scale
         self.good = self.snapshot()
         return (
-            f"the loss {what} at iteration {at}: went back to iteration {self.now.iteration} "
+            f"{what} at iteration {at}: went back to iteration {self.now.iteration} "
             f"with {scale:g} times the learning rate"
         )
 
@@ -615,6 +723,7 @@ class _Run:
         taken.weights = _copy(self.automaton.state_dict())
         taken.optimizer = copy.deepcopy(self.optimizer.state_dict())
         taken.pool = self.pool.states.clone()
+        taken.pool_classes = self.pool.classes.clone() if self.automaton.classes > 1 else None
         return taken
 
     def sound_snapshot(self) -> Snapshot:
@@ -643,7 +752,7 @@ class _Run:
         self.now = copy.copy(snapshot)
         self.automaton.load_state_dict(snapshot.weights)
         self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
-        self.pool = Pool(snapshot.pool.to(self.automaton.weight_in.device))
+        self.pool = Pool(snapshot.pool.to(self.automaton.weight_in.device), snapshot.pool_classes)
         self.recent = []
         self.good = snapshot
 

@@ -63,6 +63,18 @@ def frame(values: NDArray, crop: str | None, exemplar_size: int, name: str) -> F
     return Framed(torch.from_numpy(planes), (height, width), ratio, tuple(notes))
 
 
+def embed(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put ``image`` [3 or 4, h, w] in the middle of ``size`` (height, width) cells of nothing.
+
+    What comes back is [4, H, W]; a picture without alpha is opaque.
+    """
+    if image.shape[0] == 3:
+        image = torch.cat([image, torch.ones_like(image[:1])])
+    below, beside = size[0] - image.shape[1], size[1] - image.shape[2]
+    sides = (beside // 2, beside - beside // 2, below // 2, below - below // 2)
+    return torch.nn.functional.pad(image, sides)
+
+
 def parse_crop(crop: str | None, shape: tuple[int, int], name: str) -> tuple[int, int, int, int]:
     """Read "WIDTHxHEIGHT+X+Y" as (top, left, height, width); without "+X+Y" it is the middle.
 

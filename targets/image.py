@@ -15,6 +15,7 @@ from torch import Tensor
 from nca_texture.errors import InputError, MissingError
 from nca_texture.targets.base import Exemplar, Target, check_name
 from nca_texture.targets.decode import fingerprint, read_raster
+from nca_texture.targets.figures import FIGURES, draw_figure
 from nca_texture.targets.framing import Framed, frame
 from nca_texture.targets.pattern import SAMPLES, draw_sample
 
@@ -137,6 +138,31 @@ class SampleTarget(Target):
         """Use the drawn picture, as if it had been read from a PNG file."""
         source = f"sample:{self.name}"
         picture = np.rint(draw_sample(self.name) * 255).astype(np.uint8)
+        framed = frame(picture, crop, exemplar_size, source)
+        return Exemplar(
+            image=framed.image[None],
+            name=self.name,
+            source=source,
+            sha256=hashlib.sha256(picture.tobytes()).hexdigest(),
+            source_size=framed.source_size,
+            pixels_per_cell=framed.pixels_per_cell,
+            notes=framed.notes,
+            label=source,
+        )
+
+
+class FigureTarget(Target):
+    """A figure with transparency around it that the project draws itself."""
+
+    def __init__(self, name: str, max_pixels: int = MAX_PIXELS) -> None:
+        """Take the figure ``name``, without the prefix; ``max_pixels`` plays no part."""
+        check_name(name, FIGURES, "figure")
+        self.name = name
+
+    def read(self, crop: str | None, exemplar_size: int) -> Exemplar:
+        """Use the drawn picture, as if it had been read from a PNG file."""
+        source = f"figure:{self.name}"
+        picture = np.rint(draw_figure(self.name) * 255).astype(np.uint8)
         framed = frame(picture, crop, exemplar_size, source)
         return Exemplar(
             image=framed.image[None],

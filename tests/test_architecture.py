@@ -13,19 +13,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ export runs imports store presets recipe training film wang motion render "
-    "planning materials stills canvas states maps seams images files automaton losses targets "
-    "kernels noise errors",
+    "cli": "__init__ quality export runs imports store presets recipe training surgery film wang "
+    "motion render planning materials stills canvas states maps seams images files automaton "
+    "losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
+    "quality": "recipe planning automaton losses seams errors",
     "export": "automaton perception noise files errors",
+    "film": "surgery render images automaton noise",
     "runs": "store render recipe training images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
     "presets": "recipe training kernels",
     "imports": "recipe automaton kernels errors",
-    "recipe": "training losses targets automaton kernels grid",
-    "training": "pool losses automaton noise",
+    "recipe": "training surgery losses targets automaton kernels grid",
+    "training": "pool surgery losses damage automaton noise devices",
+    "surgery": "damage automaton noise",
     "wang": "automaton noise grid",
-    "film": "render images automaton noise",
     "render": "planning states automaton grid",
     "planning": "automaton grid errors",
     "motion": "images files errors",
@@ -36,6 +38,7 @@ ARROWS = {
     "maps": "",
     "seams": "",
     "images": "files errors",
+    "damage": "",
     "automaton": "kernels perception grid noise devices",
     "pool": "devices",
     "perception": "grid devices",

@@ -54,7 +54,17 @@ CASES = {
     "zero pixels": Case(train("nopixels.png"), 1, ("nopixels.png", "no pixels")),
     "too many pixels": Case(train("vast.png"), 1, ("60000x60000", "limit", "reduce")),
     "fully transparent": Case(train("clear.png"), 1, ("clear.png", "fully transparent")),
-    "partly transparent": Case(train("half.png"), 2, ("transparent", "--task texture")),
+    "partly transparent": Case(
+        train("half.png", "--preset", "draft"), 2, ("transparent", "--task texture", "grow")
+    ),
+    "a task and a preset of another": Case(
+        train("half.png", "--task", "grow", "--preset", "draft"), 2, ("for --task texture", "grow")
+    ),
+    "no such task": Case(train("half.png", "--task", "shrink"), 2, ("auto, texture, grow",)),
+    "a texture's regime": Case(train("zebra.png", "--regime", "growing"), 2, ("--regime",)),
+    "no such regime": Case(train("half.png", "--regime", "still"), 2, ("persistent",)),
+    "a seed outside": Case(train("half.png", "--seed-at", "2,0.5"), 2, ("from 0 to 1",)),
+    "a texture's seed": Case(train("zebra.png", "--seed-at", "0.5,0.5"), 2, ("--task grow",)),
     "too small": Case(train("small.png"), 1, ("7x7", "at least 8")),
     "folder without images": Case(train("empty-folder"), 1, ("empty-folder", "no images")),
     "missing file": Case(train("zebrra.png"), 1, ("zebrra.png", "did you mean 'zebra.png'")),
@@ -63,8 +73,8 @@ CASES = {
     "no image": Case(train(), 2, ("which image",)),
     "not a picture to check": Case(["check", "text.png"], 1, ("not an image",)),
     "a truncated picture to check": Case(["check", "zebra.png", "cut.png", "-q"], 1, ("cut.png",)),
-    "two images": Case(
-        train("zebra.png", "old.png"), 2, ("unexpected extra argument", "old.png", "--separate")
+    "a class of many pictures": Case(
+        train("zebra.png", "pictures"), 2, ("pictures", "one picture")
     ),
     "one bad image of many": Case(
         [*LEARN[:2], "cut.png", "old.png", "--separate", "-o", "new", "-q"], 1, ("cut.png",)

@@ -1,7 +1,6 @@
 """Every kernel is the reference: values, gradients, chance, and it runs only when it can."""
 
 import copy
-import importlib.util
 import os
 import subprocess
 import sys
@@ -163,6 +162,15 @@ CASES = {
     "living at zero": Case({"living": True, "grid": Grid("square", "zero")}, (7, 6)),
     "living within limits": Case({"living": True, "limits": Limits(state=0.4)}, (7, 6)),
     "living hexagons": Case({"living": True, "grid": Grid("hex", ("torus", "reflect"))}, (6, 7)),
+    "held": Case({"condition": "one-hot", "classes": 3}),
+    "held abs": Case({"condition": "embedding", "classes": 2, "rule": "abs"}),
+    "held and living": Case(
+        {"condition": "genome", "classes": 4, "living": True, "grid": Grid("square", "zero")},
+        (7, 6),
+    ),
+    "held within limits": Case(
+        {"condition": "one-hot", "classes": 2, "living": True, "limits": Limits(state=0.4)}, (7, 6)
+    ),
     "several seeds": Case(call={"seed": [2**32 - 1, 7], "start": 2**31 - 1}),
     "block on a torus": Case(call={"origin": (-3, 21), "extent": (20, 22)}),
     "block on hexagons": Case(HEX, call={"origin": (-3, 5), "extent": (20, 22)}),
@@ -184,6 +192,21 @@ def test_values_and_gradients_are_those_of_the_reference(place: Place, case: str
     settings, size, call = CASES[case].settings, CASES[case].size, CASES[case].call
     automaton = awake(**settings)
     state = noise(2, automaton.channels, *size)
+    assert_same(grown(automaton, state, place, **call), grown(automaton, state, REFERENCE, **call))
+
+
+@pytest.mark.parametrize("layout", ["square", "hex"])
+@pytest.mark.parametrize("corner", [(0, 0), (6, 5)])
+@everywhere
+def test_a_patch_of_life_among_the_dead(place: Place, layout: str, corner: tuple[int, int]) -> None:
+    grid = Grid(layout, "torus" if corner == (0, 0) else "zero")
+    settings = {"living": True, "grid": grid, "condition": "one-hot", "classes": 2}
+    automaton = awake(**settings)
+    state = torch.zeros(2, automaton.channels, 16, 13)
+    y, x = corner
+    state[:, :, y : y + 3, x : x + 3] = noise(2, automaton.channels, 3, 3) + 0.3
+    state = automaton.tell(state, torch.tensor([0, 1])).detach()
+    call = {"steps": 4}
     assert_same(grown(automaton, state, place, **call), grown(automaton, state, REFERENCE, **call))
 
 
@@ -589,7 +612,7 @@ def test_without_a_gpu_triton_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(kernels.triton, "_installed", lambda: False)
     automaton = awake(channels=80, hidden=4)
     state = noise(1, 80, 4, 3).double()
     with pytest.raises(ValueError, match="triton kernel") as caught:
@@ -634,7 +657,7 @@ scalars = {"dt": "fp32", "threshold": "fp32"} | dict.fromkeys(_triton_step._ANY,
 constants = {
     "EDGE_Y": "torus", "EDGE_X": "reflect", "C": 12, "CP": 16, "F": 4, "FP": 4, "K": 3, "R": 2,
     "PERCEPT_LIMIT": 2.0, "HIDDEN_LIMIT": 2.0, "UPDATE_LIMIT": 2.0, "STATE_LIMIT": 2.0,
-    "UNITS": 16, "LIVING": True, "LEARNED": True, "PRECISION": "float32", "N": 32,
+    "UNITS": 16, "LIVING": True, "MORTAL": 10, "LEARNED": True, "PRECISION": "float32", "N": 32,
 }
 for name in ("step_forward", "step_backward", "keep_living", "gather_percepts"):
     kernel = getattr(_triton_step, name)

@@ -25,7 +25,7 @@ from nca_texture.recipe import (
     to_toml,
     with_settings,
 )
-from nca_texture.targets import Exemplar, draw_sample
+from nca_texture.targets import Exemplar, draw_sample, with_room
 from nca_texture.training import TrainPlan
 
 DRAFT = PRESETS["draft"].recipe
@@ -119,7 +119,10 @@ def test_text_lays_over_a_base() -> None:
         ("[automaton]\nhiden = 3", "'automaton.hiden'; did you mean 'hidden'?"),
         ("[training]\nlearningrate = 1", "'training.learningrate'; did you mean 'learning_rate'?"),
         ("[automaton.limits]\nstates = 1.0", "'automaton.limits.states'; did you mean 'state'?"),
-        ("[target]\nzzz = 1", "'target.zzz'; there are source, crop, exemplar_size"),
+        (
+            "[target]\nzzz = 1",
+            "'target.zzz'; there are source, sources, classes, crop, exemplar_size",
+        ),
         ("[[losses]]\nname = 'patch'\nwheight = 2", "'losses[0].wheight'; did you mean 'weight'?"),
         ("[training]\niterations = 3.5", "training.iterations is 3.5; expected a whole number"),
         ("[training]\niterations = true", "training.iterations is True; expected a whole number"),
@@ -317,8 +320,20 @@ def test_published_plans_have_their_published_numbers(name: str) -> None:
     assert {key: getattr(plan, key) for key in numbers} == numbers
 
 
+@pytest.mark.parametrize(("name", "damage"), [("growing-2020", 0), ("regenerating-2020", 3)])
+def test_growth_has_the_numbers_of_its_notebook(name: str, damage: int) -> None:
+    recipe = PRESETS[name].recipe
+    numbers = {"iterations": 8000, "batch_size": 8, "pool_size": 1024, "steps": (64, 95)}
+    numbers |= {"learning_rate": 2e-3, "milestones": (2000,), "decay": 0.1, "damage": damage}
+    assert {key: getattr(recipe.training, key) for key in numbers} == numbers
+    assert (recipe.training.reseed, recipe.training.gradients) == ("worst", "equalise")
+    assert recipe.build_automaton().num_parameters == 8336
+    assert (recipe.target.exemplar_size, recipe.target.padding) == (40, 16)
+
+
 def test_every_published_preset_is_looked_at() -> None:
-    assert {name for name, preset in PRESETS.items() if preset.published} == set(PUBLISHED)
+    published = {name for name, preset in PRESETS.items() if preset.published}
+    assert published == {*PUBLISHED, "growing-2020", "regenerating-2020"}
     assert all(PRESETS[name].departures for name in PUBLISHED)
     assert all(preset.summary for preset in PRESETS.values())
 
@@ -403,7 +418,8 @@ def test_every_loss_of_a_preset_has_these_options(name: str) -> None:
 )
 def test_presets_that_need_no_network_build_their_loss(name: str) -> None:
     recipe = PRESETS[name].recipe
-    loss = recipe.build_loss(exemplar())
+    given = exemplar()
+    loss = recipe.build_loss(with_room(given, 0) if recipe.task == "grow" else given)
     assert loss.names == tuple(plan.name for plan in recipe.losses)
     assert loss.weights == tuple(plan.weight for plan in recipe.losses)
     automaton = recipe.build_automaton()

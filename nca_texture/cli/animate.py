@@ -20,7 +20,15 @@ def animate(
             help="gif, webp, apng, avif, mp4 or webm; without a suffix, a folder of frames.",
         ),
     ],
-    size: common.Size = "256",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|WxH",
+            help="Pixels, as 512 or 512x256 (WIDTHxHEIGHT).",
+            show_default="256; of a grown picture what it was trained on",
+        ),
+    ] = None,
+    zoom: Annotated[int, typer.Option(help="Pixels of the frame across one of the size.")] = 1,
     frames: Annotated[int, typer.Option(help="How many.")] = 48,
     fps: Annotated[float, typer.Option(help="Frames a second.")] = 24.0,
     every: Annotated[int, typer.Option(help="Steps from frame to frame.")] = 2,
@@ -45,6 +53,11 @@ def animate(
             help="All frames in one PNG, with Aseprite's JSON and Unity's .meta.",
         ),
     ] = None,
+    kind: common.Class = None,
+    mix: common.Mix = None,
+    plants: common.Plants = None,
+    background: common.Background = None,
+    timeline: common.Timeline = None,
     gutter: Annotated[
         int, typer.Option(help="Pixels around each frame of a sheet; they wrap.")
     ] = 0,
@@ -76,13 +89,34 @@ def animate(
     if frames < 1:
         raise ValueError(f"frames is {frames}; give 1 or more")
     if blend is None:
-        blend = 0 if automaton.living else frames // 3
+        blend = 0 if automaton.living or timeline is not None else frames // 3
     if steps is None:
         scored = common.steps_of(origin, recipe)
         steps = 0 if automaton.living else max(scored, blend * every)
-    pixels = common.parse_size(size)
-    shooting = Shooting(pixels=pixels, frames=frames, every=every, start=steps, blend=blend)
-    channels = 4 if automaton.living else 3
+    automaton = common.plant(automaton, recipe, kind, mix, plants)
+    cells_shown = common.pixels_of(size, recipe, automaton, "256")
+    colour = None if background is None else common.parse_colour(background)
+    if colour and not automaton.living:
+        raise ValueError("nothing of a texture is transparent; leave out --background")
+    theatre = stage = None
+    if timeline is not None:
+        events = common.read_timeline(timeline)
+        theatre = common.theatre_of(automaton, recipe, events, kernel)
+        grid, first = automaton.grid, automaton.grid.cells_for(cells_shown)
+        last = theatre.size_at(first, steps + frames * every)
+        stage = grid.picture_size(last) if last != first else None
+    shooting = Shooting(
+        pixels=cells_shown,
+        stage=stage,
+        frames=frames,
+        every=every,
+        start=steps,
+        blend=blend,
+        background=colour,
+        zoom=zoom,
+    )
+    pixels = shooting.size
+    channels = 4 if automaton.living and not colour else 3
     if gutter and sheet is None:
         raise ValueError("a gutter lies around the frames of a sheet; give --sheet auto as well")
     shape = _shape(sheet, frames)
@@ -98,7 +132,7 @@ def animate(
             check_folder(output.parent)
         else:
             check_place(output, force)
-    cells = automaton.grid.cells_for(pixels)
+    cells = automaton.grid.cells_for(cells_shown)
     needed = 4 * cells[0] * cells[1] * automaton.channels * (blend + 8)
     needed += 4 * frames * pixels[0] * pixels[1] * channels
     common.check_memory(needed, f"{frames} frames of {pixels[1]}x{pixels[0]} pixels")
@@ -108,13 +142,18 @@ def animate(
         return
     number = common.parse_seed(seed)
     with progress_bar(f"growing {about}", frames, quiet) as advance:
-        found = film(automaton, shooting, seed=number, kernel=kernel, progress=advance)
+        found = film(
+            automaton, shooting, seed=number, kernel=kernel, theatre=theatre, progress=advance
+        )
     words = common.words_of(
         origin,
         model,
-        f"animate --size {pixels[1]}x{pixels[0]} --frames {frames} --fps {fps:g} "
-        f"--every {every} --steps {steps} --blend {blend} --seed {number} "
-        f"--edge {shaped.edge} --beyond {shaped.beyond} --layout {shaped.layout}",
+        f"animate --size {cells_shown[1]}x{cells_shown[0]} --zoom {zoom} "
+        f"--frames {frames} --fps {fps:g} --every {every} --steps {steps} --blend {blend} "
+        f"--seed {number} --edge {shaped.edge} --beyond {shaped.beyond} --layout {shaped.layout}"
+        + common.garden_words(automaton, recipe)
+        + ("" if background is None else f" --background {background}")
+        + ("" if timeline is None else f" --timeline {timeline.name}"),
     )
     wraps = automaton.grid.wraps
     clip = Clip(found.frames, fps, found.loops, wraps, words)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nca_texture.recipe import AutomatonPlan, Recipe
     from nca_texture.seams import SeamReport
     from nca_texture.store import Origin
+    from nca_texture.surgery import Event, Theatre
 
 FAILED, USAGE, MISSING, CHECK_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 
@@ -73,6 +74,37 @@ Size = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option("--steps", help="How long to grow.", show_default="what the model was scored at"),
+]
+# Of models with several classes, and of grown pictures.
+Class = Annotated[
+    str | None,
+    typer.Option("--class", metavar="NAME", help="Which class to make.", show_default="the first"),
+]
+Mix = Annotated[
+    str | None,
+    typer.Option("--mix", metavar="NAME=SHARE,...", help="A mixture, as rose=0.5,crocus=0.5."),
+]
+Plants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plant",
+        metavar="X,Y[,CLASS]",
+        help="A seed at a place in fractions, of a class or a mixture (a=0.5+b=0.5); repeat it.",
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background", metavar="COLOUR", help="Lay what is transparent over it: white, #20242c."
+    ),
+]
+Timeline = Annotated[
+    Path | None,
+    typer.Option(
+        "--timeline",
+        metavar="FILE.toml",
+        help="What befalls on the way: erase, graft, freeze, enlarge, rotate, ... at steps.",
+    ),
 ]
 Depth = Annotated[
     str | None,
@@ -210,6 +242,17 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
+def parse_place(text: str, what: str) -> tuple[float, float]:
+    """Turn ``0.5,0.8`` into a place (x, y) in fractions."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = -1.0
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"{what} {text!r} is no place; give X,Y from 0 to 1, such as 0.5,0.8")
+    return x, y
+
+
 def parse_memory(text: str | None) -> int | None:
     """Turn ``1GB``, ``512 MB`` or a number of bytes into bytes; None stays None."""
     if text is None:
@@ -288,6 +331,121 @@ def load_shaped(
     shaped = from_dict(type(recipe.automaton), given, recipe.automaton)
     automaton = automaton.with_grid(shaped.grid()).to(pick_device(device))
     return automaton, shaped, recipe, origin
+
+
+def plant(
+    automaton: "CellularAutomaton",
+    recipe: "Recipe",
+    kind: str | None,
+    mix: str | None,
+    plants: list[str] | None,
+) -> "CellularAutomaton":
+    """Give an automaton the seeds that --class, --mix and --plant ask for."""
+    from nca_texture.automaton import Plant
+
+    names = recipe.target.classes
+    if kind is not None and mix is not None:
+        raise ValueError("give --class or --mix, not both")
+    usual = "" if kind is None else kind
+    usual = mix.replace(",", "+") if mix is not None else usual
+    if (usual or plants) and automaton.seed_kind != "cell" and automaton.classes == 1:
+        raise ValueError("this model makes one texture, which grows everywhere; leave out --plant")
+    if not plants:
+        if not usual:
+            return automaton
+        place = automaton.garden[0].place
+        return automaton.planted([Plant(place, _mixture(usual, names))])
+    garden = []
+    for text in plants:
+        where, _, what = text.partition(",")[2].partition(",")
+        x, y = parse_place(f"{text.partition(',')[0]},{where}", "--plant")
+        garden.append(Plant((y, x), _mixture(what or usual, names)))
+    return automaton.planted(garden)
+
+
+def _mixture(text: str, names: tuple[str, ...]) -> tuple[float, ...]:
+    """Turn a class, or ``rose=0.5+crocus=0.5``, into a weight for each of ``names``."""
+    from nca_texture.targets.base import check_name
+
+    if not text:
+        return ()
+    if not names:
+        raise ValueError(f"this model has no classes, so there is no {text!r}; train it on several")
+    weights = dict.fromkeys(names, 0.0)
+    for part in text.split("+"):
+        name, equals, share = part.partition("=")
+        check_name(name.strip(), names, "class")
+        try:
+            weights[name.strip()] += float(share) if equals else 1.0
+        except ValueError:
+            raise ValueError(f"{part!r} is no share; give NAME=0.5") from None
+    return tuple(weights.values())
+
+
+def garden_words(automaton: "CellularAutomaton", recipe: "Recipe") -> str:
+    """Write the seeds of an automaton as options that make them again."""
+    names = recipe.target.classes
+    if not any(plant.mixture for plant in automaton.garden) and len(automaton.garden) == 1:
+        return ""
+    words = []
+    for each in automaton.garden:
+        (y, x), shares = each.place, zip(names, each.mixture, strict=False)
+        what = "+".join(f"{name}={share:g}" for name, share in shares if share)
+        words.append(f" --plant {x:g},{y:g}" + (f",{what}" if what else ""))
+    return "".join(words)
+
+
+def pixels_of(
+    size: str | None, recipe: "Recipe", automaton: "CellularAutomaton", usual: str = "1024"
+) -> tuple[int, int]:
+    """Turn --size into pixels (height, width); a grown picture is as large as it was trained."""
+    if size is None and recipe.task == "grow":
+        return automaton.grid.picture_size(recipe.training.size)
+    return parse_size(usual if size is None else size)
+
+
+def read_timeline(path: Path) -> "tuple[Event, ...]":
+    """Read the events in a file; models in it are looked for beside it."""
+    from nca_texture.recipe import timeline_from_toml
+    from nca_texture.surgery import with_models
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        why = getattr(reason, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"cannot read {path}: {why}") from reason
+    try:
+        return with_models(timeline_from_toml(text), str(path.parent))
+    except ValueError as reason:
+        raise ValueError(f"{path}: {reason}") from reason
+
+
+def theatre_of(
+    automaton: "CellularAutomaton", recipe: "Recipe", events: "tuple[Event, ...]", kernel: str
+) -> "Theatre":
+    """Make ready what events need: the models and classes that they name."""
+    from nca_texture.store import load_model
+    from nca_texture.surgery import Theatre
+
+    names, where = recipe.target.classes, automaton.weight_in.device
+    models = {
+        name: load_model(name)[0].with_grid(automaton.grid).to(where)
+        for name in {event.model for event in events if event.model}
+    }
+    told = {event.name for event in events if event.do == "class"} if automaton.held else set()
+    mixtures = {name: _mixture(name, names) for name in told}
+    return Theatre(automaton, events, kernel=kernel, mixtures=mixtures, models=models)
+
+
+def parse_colour(text: str) -> tuple[float, float, float]:
+    """Turn ``white`` or ``#20242c`` into red, green and blue in [0, 1]."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ValueError(f"{text!r} is no colour; give white, #20242c or rgb(32,36,44)") from None
+    return red / 255, green / 255, blue / 255
 
 
 def steps_of(origin: "Origin", recipe: "Recipe", steps: int | None = None) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nca_texture.cli import common
-from nca_texture.cli.resolve import check_pool, need_image, read_exemplar
+from nca_texture.cli.resolve import check_pool, need_image, read_fitted
 
 if TYPE_CHECKING:
     from nca_texture.recipe import Recipe
@@ -24,17 +24,30 @@ class Job:
     snapshot: "Snapshot | None" = None  # to go on from
 
 
-def one_job(recipe: "Recipe", task: str, output: Path | None, force: bool, quiet: bool) -> Job:
+def one_job(
+    recipe: "Recipe",
+    task: str,
+    output: Path | None,
+    force: bool,
+    quiet: bool,
+    seed_at: tuple[float, float] | None = None,
+) -> Job:
     """Read the recipe's picture and choose a directory for the run."""
     need_image(recipe)
     path = None if output is None else _given_place(output, force)
     check_pool(recipe)
-    exemplar = read_exemplar(recipe, task, quiet)
+    recipe, exemplar = read_fitted(recipe, task, seed_at, quiet)
     return Job(path or _free_place(exemplar.name, set(), quiet), recipe, exemplar)
 
 
 def separate_jobs(
-    images: list[str], recipe: "Recipe", task: str, output: Path | None, force: bool, quiet: bool
+    images: list[str],
+    recipe: "Recipe",
+    task: str,
+    output: Path | None,
+    force: bool,
+    quiet: bool,
+    seed_at: tuple[float, float] | None = None,
 ) -> list[Job]:
     """Read all pictures and choose a directory below ``output``, or runs/, for each.
 
@@ -52,8 +65,13 @@ def separate_jobs(
     taken: set[str] = set()
     jobs = []
     for source in sources:
-        own = replace(recipe, target=replace(recipe.target, source=source))
-        exemplar = read_exemplar(own, task, quiet)
+        own = replace(recipe, target=replace(recipe.target, source=source, sources=()))
+        own, exemplar = read_fitted(own, task, seed_at, quiet)
+        if jobs and own.training != jobs[0].recipe.training:
+            raise ValueError(
+                f"{exemplar.label or source} grows on another grid than {jobs[0].exemplar.label}; "
+                "pictures that are trained together need one size"
+            )
         if output is None:
             path = _free_place(exemplar.name, taken, quiet)
         else:

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    image: str | None,
+    images: list[str],
     *,
+    task: str,
     preset: str | None,
+    regime: str | None,
     config: Path | None,
     parent: Path | None,
     flags: dict[str, Any],
@@ -28,8 +30,8 @@ def resolve(
     """Make the recipe: preset, then parent, file, image, flags, loss and settings over it."""
     from nca_texture.recipe import with_settings
 
-    recipe = _layers(image, preset, config, parent)
-    recipe = _with_flags(recipe, flags)
+    recipe = _layers(images, task, preset, config, parent, flags.get("target.crop"), quiet)
+    recipe = _with_regime(_with_flags(recipe, flags), regime)
     recipe = _with_loss(recipe, loss, features, weights, quiet)
     recipe = _with_border(with_settings(recipe, settings))
     _tell_departures(recipe, quiet)
@@ -39,33 +41,65 @@ def resolve(
 def need_image(recipe: "Recipe") -> None:
     """Raise ``ValueError`` when a loss asks for a picture and there is none."""
     needs = any(plan.name != "activation" for plan in recipe.losses[:1])
-    if not recipe.target.source and needs:
+    if not recipe.target.source and not recipe.target.sources and needs:
         raise ValueError("which image? give a picture: nca-texture train zebra.jpg")
 
 
 def read_exemplar(recipe: "Recipe", task: str, quiet: bool) -> "Exemplar":
     """Read the picture to learn and say what became of it."""
-    from nca_texture.targets import read_target
+    from nca_texture.targets import read_classes, read_target, with_room
 
-    if task not in ("auto", "texture"):
-        raise ValueError(f"task is {task!r}; choose from auto, texture")
     target = recipe.target
-    if not target.source:
+    if not target.source and not target.sources:
         return _nothing(recipe)
-    exemplar = read_target(target.source, crop=target.crop, exemplar_size=target.exemplar_size)
+    how: dict[str, Any] = {"crop": target.crop, "exemplar_size": target.exemplar_size}
+    if target.sources:
+        exemplar = read_classes(target.sources, **how)
+    else:
+        exemplar = read_target(target.source, **how)
+    if recipe.task == "grow":
+        if len(exemplar.image) > 1 and not exemplar.classes:
+            raise ValueError(
+                f"{exemplar.label or exemplar.source} has {len(exemplar.image)} pictures; what "
+                "grows becomes one: give the pictures one by one, each is then a class"
+            )
+        exemplar = with_room(exemplar, target.padding)
     common.talk(exemplar.describe(), quiet)
     for note in exemplar.notes:
         common.talk(f"  {note}", quiet)
-    if exemplar.image.shape[1] == 4:
+    if exemplar.image.shape[1] == 4 and recipe.task == "texture":
         if task == "auto":
             raise ValueError(
-                f"{exemplar.label or exemplar.source} has transparent parts: this version learns "
-                "textures, not shapes; give --task texture to learn it over white"
+                f"{exemplar.label or exemplar.source} has transparent parts and {recipe.preset!r} "
+                "learns textures; give --preset grow to grow it, or --task texture to learn it "
+                "over white"
             )
         colours, alpha = exemplar.image[:, :3], exemplar.image[:, 3:]
         exemplar = replace(exemplar, image=colours * alpha + 1 - alpha)
         common.talk("  transparent parts are laid over white", quiet)
     return exemplar
+
+
+def read_fitted(
+    recipe: "Recipe", task: str, seed_at: tuple[float, float] | None, quiet: bool
+) -> "tuple[Recipe, Exemplar]":
+    """Read the picture, and give the recipe what it decides.
+
+    ``seed_at`` (x, y) are fractions of the picture without the room around it.
+    """
+    from nca_texture.recipe import fitted
+
+    exemplar = read_exemplar(recipe, task, quiet)
+    recipe = fitted(recipe, exemplar)
+    if seed_at is not None:
+        if recipe.task != "grow":
+            raise ValueError("a texture grows everywhere at once; --seed-at is for --task grow")
+        x, y = (
+            (exemplar.padding + at * (count - 2 * exemplar.padding)) / count
+            for at, count in zip(seed_at, reversed(exemplar.image.shape[-2:]), strict=True)
+        )
+        recipe = replace(recipe, automaton=replace(recipe.automaton, seed_place=(y, x)))
+    return recipe, exemplar
 
 
 def _nothing(recipe: "Recipe") -> "Exemplar":
@@ -122,9 +156,15 @@ def rescaled(recipe: "Recipe", iterations: int) -> "Recipe":
 
 
 def _layers(
-    image: str | None, preset: str | None, config: Path | None, parent: Path | None
+    images: list[str],
+    task: str,
+    preset: str | None,
+    config: Path | None,
+    parent: Path | None,
+    crop: str | None,
+    quiet: bool,
 ) -> "Recipe":
-    """Lay preset, parent, file and image over each other."""
+    """Lay preset, parent, file and images over each other."""
     from nca_texture.presets import PRESETS
     from nca_texture.recipe import from_toml
     from nca_texture.store import load_model
@@ -137,21 +177,56 @@ def _layers(
         except (OSError, UnicodeDecodeError) as reason:
             why = getattr(reason, "strerror", None) or "it is not UTF-8 text"
             raise InputError(f"cannot read {config}: {why}") from reason
+    if task not in ("auto", "texture", "grow"):
+        raise ValueError(f"task is {task!r}; choose from auto, texture, grow")
+    elder = None if parent is None else load_model(parent)[1]
     if preset is None:
-        preset = _preset_of(text) or "draft"
+        preset = _preset_of(text) or _usual_preset(images, task, elder, crop, quiet)
     check_name(preset, PRESETS, "preset")
     recipe = PRESETS[preset].recipe
-    if parent is not None:
-        _, elder, _ = load_model(parent)
+    if elder is not None:
         recipe = replace(recipe, automaton=elder.automaton)
     if text:
         try:
             recipe = from_toml(text, recipe)
         except ValueError as reason:
             raise ValueError(f"{config}: {reason}") from reason
-    if image is not None:
-        recipe = replace(recipe, target=replace(recipe.target, source=image))
+    if task not in ("auto", recipe.task):
+        raise ValueError(
+            f"the preset {recipe.preset!r} is for --task {recipe.task}, not {task}; "
+            f"choose another with --preset, such as {'grow' if task == 'grow' else 'draft'}"
+        )
+    if len(images) == 1:
+        recipe = replace(recipe, target=replace(recipe.target, source=images[0], sources=()))
+    elif images:
+        recipe = replace(recipe, target=replace(recipe.target, source="", sources=tuple(images)))
     return recipe
+
+
+def _usual_preset(
+    images: list[str], task: str, elder: "Recipe | None", crop: str | None, quiet: bool
+) -> str:
+    """Choose the preset when none was asked for: transparency means growth."""
+    from nca_texture.targets import read_target
+
+    usual = {"texture": "draft", "grow": "grow"}
+    if task in usual:
+        return usual[task]
+    if elder is not None:
+        return usual[elder.task]
+    for image in images:
+        try:
+            exemplar = read_target(image, crop=crop)
+        except (InputError, ValueError):
+            continue  # what is wrong with it is said when it is read
+        if exemplar.image.shape[1] == 4:
+            name = exemplar.label or exemplar.source
+            common.talk(
+                f"{name} has transparent parts, so it grows; --task texture learns it over white",
+                quiet,
+            )
+            return "grow"
+    return "draft"
 
 
 def _preset_of(text: str) -> str | None:
@@ -173,6 +248,24 @@ def _with_flags(recipe: "Recipe", flags: dict[str, Any]) -> "Recipe":
             section, name = key.split(".")
             recipe = from_dict(Recipe, {section: {name: value}}, recipe)
     return recipe
+
+
+def _with_regime(recipe: "Recipe", regime: str | None) -> "Recipe":
+    """Set what a regime of Growing NCA is: growing, persistent or regenerating."""
+    if regime is None:
+        return recipe
+    plan = recipe.training
+    damaged = plan.damage or max(1, round(plan.batch_size * 3 / 8))
+    regimes = {
+        "growing": {"persistent": False, "damage": 0, "judge_steps": 0},
+        "persistent": {"persistent": True, "damage": 0},
+        "regenerating": {"persistent": True, "damage": damaged},
+    }
+    if regime not in regimes:
+        raise ValueError(f"no regime is called {regime!r}; choose from {', '.join(regimes)}")
+    if recipe.task != "grow":
+        raise ValueError("a texture has no regime of growth; leave out --regime, or --task grow")
+    return replace(recipe, training=replace(plan, **regimes[regime]))
 
 
 def _with_loss(

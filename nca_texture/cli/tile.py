@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from nca_texture.automaton import CellularAutomaton
     from nca_texture.canvas import Canvas
     from nca_texture.planning import Plan
+    from nca_texture.recipe import Recipe
     from nca_texture.stills.base import Picture
+    from nca_texture.store import Origin
 
 _SAVE_EVERY = 120.0  # seconds between two states on disk, of a picture kept whole
 _LONG = 2**26  # steps of cells, from which it is worth to say how long it takes
@@ -35,8 +37,26 @@ def tile(
             "-o", "--output", metavar="OUT", help="Where to write it; the suffix says what."
         ),
     ],
-    size: common.Size = "1024",
-    steps: common.Steps = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|WxH",
+            help="Pixels, as 4096 or 4096x1024 (WIDTHxHEIGHT).",
+            show_default="1024; of a grown picture what it was trained on",
+        ),
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="How long to grow; auto: until it no longer changes.",
+            show_default="what the model was scored at",
+        ),
+    ] = None,
+    kind: common.Class = None,
+    mix: common.Mix = None,
+    plants: common.Plants = None,
+    background: common.Background = None,
     depth: common.Depth = None,
     space: Annotated[
         str | None,
@@ -94,26 +114,31 @@ def tile(
     repeats = None if proof is None else common.parse_size(proof)
     stills.format_of(output)
     automaton, shaped, recipe, origin = common.load_shaped(model, device, edge, beyond, layout)
-    steps = common.steps_of(origin, recipe, steps)
-    pixels = common.parse_size(size)
-    channels = 4 if automaton.living else 3
+    automaton = common.plant(automaton, recipe, kind, mix, plants)
+    pixels = common.pixels_of(size, recipe, automaton)
+    colour = None if background is None else common.parse_colour(background)
+    if colour and not automaton.living:
+        raise ValueError("nothing of a texture is transparent; leave out --background")
+    channels = 4 if automaton.living and not colour else 3
     known, kept, colours = stills.choose(output, pixels, channels, depth, space)
     budget = common.parse_memory(memory)
     number = common.parse_seed(seed)
+    count = _steps(steps, automaton, pixels, number, kernel, origin, recipe, quiet)
     prints = [Print(*each) for each in _named(output, sample_seeds(number, variations))]
     columns = next(filter(None, (columns_of(each.path) for each in prints)), None)
     picture_bytes = math.prod(pixels) * channels * np.dtype(DTYPES[kept]).itemsize
     job = planning.plan(
         automaton,
         pixels,
-        steps,
+        count,
         kernel=kernel,
         memory=budget or (common.free_memory() or 2**33) // 2,
         columns=columns if columns is not None and columns < pixels[1] else None,
         disk=room(output) - picture_bytes,
     )
     said = {
-        "picture": {"pixels": pixels, "steps": steps, "depth": kept},
+        "picture": {"pixels": pixels, "steps": count, "depth": kept, "background": colour},
+        "garden": [[*plant.place, *plant.mixture] for plant in automaton.garden],
         "model": file_sha256(model_file(model)),
         "grid": [shaped.layout, *automaton.grid.edges],
         "space": colours,
@@ -135,7 +160,7 @@ def tile(
         check_disk(output, 0 if any(part_of(each.path).exists() for each in prints) else disk)
     needed = job.memory + (3 * picture_bytes if known.whole else 0)
     common.check_memory(needed, f"a {known.name} file of {pixels[1]}x{pixels[0]} pixels")
-    about = f"{pixels[1]}x{pixels[0]} pixels, {steps} steps"
+    about = f"{pixels[1]}x{pixels[0]} pixels, {count} steps"
     if shaped.layout == "hex":
         about += f", {job.cells[1]}x{job.cells[0]} hexagonal cells, rows {job.stretch:+.2%}"
     if dry_run or (job.cell_steps > _LONG and not quiet):
@@ -153,9 +178,10 @@ def tile(
         words = common.words_of(
             origin,
             model,
-            f"tile --size {pixels[1]}x{pixels[0]} --steps {steps} --seed {each.seed} "
+            f"tile --size {pixels[1]}x{pixels[0]} --steps {count} --seed {each.seed} "
             f"--edge {shaped.edge} --beyond {shaped.beyond} --layout {shaped.layout} "
-            f"--depth {kept} --space {colours}",
+            f"--depth {kept} --space {colours}{common.garden_words(automaton, recipe)}"
+            + ("" if background is None else f" --background {background}"),
         )
         canvas = Canvas(
             each.path,
@@ -202,7 +228,7 @@ def tile(
                 "height": pixels[0],
                 "depth": int(kept) if kept.isdigit() else kept,
                 "space": colours,
-                "steps": steps,
+                "steps": count,
                 "seed": number,
                 "edge": shaped.edge,
                 "layout": shaped.layout,
@@ -215,7 +241,8 @@ def tile(
     if index is not None:
         wrote = f"{len(prints)} pictures and {index.path}"
     first = prints[0].path if prints else output
-    common.talk(f"wrote {wrote}; next: nca-texture check {first}", quiet)
+    following = f"; next: nca-texture check {first}" if automaton.grid.wraps else ""
+    common.talk(f"wrote {wrote}{following}", quiet)
 
 
 @dataclass(frozen=True)
@@ -311,13 +338,14 @@ def _paint(
     from torch import from_numpy
 
     from nca_texture.cli.console import progress_bar
-    from nca_texture.render import paint
+    from nca_texture.render import composited, paint
     from nca_texture.states import States
     from nca_texture.stills.base import convert
 
     keeper = _Keeper(canvas)
     saved = canvas.load_state() if job.way == "whole" and not canvas.share else None
     depth, space = canvas.job["picture"]["depth"], canvas.job["space"]
+    colour = canvas.job["picture"]["background"]
     with ExitStack() as stack:
         states, step = None, 0 if saved is None else saved[0]
         if job.way == "disk":
@@ -342,10 +370,41 @@ def _paint(
                 states=states,
                 progress=advance,
             ):
-                canvas.put(block.top, block.left, convert(block.pixels, depth, space))
+                pixels = composited(block.pixels, colour) if colour else block.pixels
+                canvas.put(block.top, block.left, convert(pixels, depth, space))
         except KeyboardInterrupt:
             keeper.write()
             raise
+
+
+def _steps(
+    text: str | None,
+    automaton: "CellularAutomaton",
+    pixels: tuple[int, int],
+    seed: int,
+    kernel: str,
+    origin: "Origin",
+    recipe: "Recipe",
+    quiet: bool,
+) -> int:
+    """Turn --steps into a number; ``auto`` grows until nothing changes."""
+    from nca_texture.render import settle
+
+    if text != "auto":
+        try:
+            number = None if text is None else int(text)
+        except ValueError:
+            raise ValueError(f"steps is {text!r}; give a number, or auto") from None
+        return common.steps_of(origin, recipe, number)
+    cells = automaton.grid.cells_for(pixels)
+    automaton.grid.check_size(cells)
+    needed = 8 * 4 * automaton.channels * cells[0] * cells[1]
+    common.check_memory(needed, f"growing {cells[1]}x{cells[0]} cells until nothing changes")
+    steps, still = settle(automaton, cells, seed=seed, kernel=kernel)
+    if not still:
+        raise ValueError(f"it still changes after {steps} steps; give --steps a number")
+    common.talk(f"nothing changes after {steps} steps", quiet)
+    return steps
 
 
 class _Keeper:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from nca_texture.training import Report, TrainingError
 
 _PRESETS = (
-    "draft, balanced, best, or a published recipe: distill-2021, distill-2021-gram, "
-    "distill-2021-inception, munca-68, munca-150, munca-264, munca-588, noise-nca."
+    "draft, balanced, best, grow, or a published recipe: distill-2021, distill-2021-gram, "
+    "distill-2021-inception, munca-68, munca-150, munca-264, munca-588, noise-nca, growing-2020, "
+    "regenerating-2020; some have a -small size."
 )
 _FROM_PRESET = "the preset's"
 
@@ -33,7 +34,8 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="A picture, a folder of pictures of one texture, sample:NAME or skimage:NAME.",
+            help="A picture, a folder of pictures of one texture, sample:NAME or skimage:NAME; "
+            "of several IMAGEs one model learns all, each a class.",
         ),
     ] = None,
     separate: Annotated[
@@ -55,9 +57,45 @@ def train(
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help=_PRESETS, show_default="draft")
+        str | None,
+        typer.Option(metavar="NAME", help=_PRESETS, show_default="draft, or grow"),
     ] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="auto or texture.")] = "auto",
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="TASK", help="auto, texture or grow; auto grows what has transparent parts."
+        ),
+    ] = "auto",
+    regime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of growth: growing, persistent (it stays) or regenerating (it heals).",
+            show_default=_FROM_PRESET,
+        ),
+    ] = None,
+    padding: Annotated[
+        int | None,
+        typer.Option(
+            metavar="CELLS", help="Room around a picture that grows.", show_default=_FROM_PRESET
+        ),
+    ] = None,
+    seed_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y",
+            help="Where it grows from, as fractions of the picture from its upper left.",
+            show_default="0.5,0.5",
+        ),
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How a class is told: trainable-seed, one-hot, genome or embedding.",
+            show_default="one-hot",
+        ),
+    ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +133,7 @@ def train(
             metavar="CELLS", help="Cells of the picture's longer side.", show_default="128"
         ),
     ] = None,
+    timeline: common.Timeline = None,
     iterations: Annotated[
         int | None, typer.Option(help="How many to train for.", show_default=_FROM_PRESET)
     ] = None,
@@ -163,7 +202,7 @@ def train(
     quiet: common.Quiet = False,
     verbose: common.Verbose = False,
 ) -> None:
-    """Learn a texture from an image and save it as a model of some kilobytes."""
+    """Learn to make a texture, or to grow a picture, and save it as a model of some kilobytes."""
     from nca_texture.recipe import to_toml
 
     if budget is not None and iterations is not None:
@@ -186,6 +225,11 @@ def train(
             "--beyond": beyond,
             "--crop": crop,
             "--exemplar-size": exemplar_size,
+            "--regime": regime,
+            "--padding": padding,
+            "--seed-at": seed_at,
+            "--condition": condition,
+            "--timeline": timeline,
             "--iterations": iterations,
             "--time": budget,
             "--from": parent,
@@ -207,24 +251,24 @@ def train(
             typer.echo(to_toml(jobs[0].recipe), nl=False)
             return
     else:
-        if len(images) > 1 and not separate:
-            raise ValueError(
-                f"got unexpected extra argument(s) ({' '.join(images[1:])}); to train a model for "
-                "each picture, add --separate; see nca-texture train --help"
-            )
+        place = None if seed_at is None else common.parse_place(seed_at, "--seed-at")
         flags = {
             "automaton.layout": layout,
             "automaton.edge": edge,
             "automaton.beyond": beyond,
             "target.crop": crop,
             "target.exemplar_size": exemplar_size,
+            "target.padding": padding,
+            "automaton.condition": condition,
             "training.iterations": iterations,
             "training.precision": precision,
             "training.seed": None if seed is None else common.parse_seed(seed),
         }
         recipe = resolve(
-            images[0] if images and not separate else None,
+            images[:1] if separate else images,
+            task=task,
             preset=preset,
+            regime=regime,
             config=config,
             parent=parent,
             flags=flags,
@@ -234,15 +278,17 @@ def train(
             settings=settings or [],
             quiet=quiet,
         )
+        if timeline is not None:
+            recipe = replace(recipe, event=common.read_timeline(timeline))
         if room is not None and not separate:
             recipe = keep_within(recipe, room)
         if print_config:
             typer.echo(to_toml(recipe), nl=False)
             return
         if separate:
-            jobs = separate_jobs(images, recipe, task, output, force, quiet)
+            jobs = separate_jobs(images, recipe, task, output, force, quiet, place)
         else:
-            jobs = [one_job(recipe, task, output, force, quiet)]
+            jobs = [one_job(recipe, task, output, force, quiet, place)]
         if room is not None and separate:
             jobs = [replace(job, recipe=keep_within(job.recipe, room, len(jobs))) for job in jobs]
 
@@ -322,10 +368,16 @@ def _train(
     plan = jobs[0].recipe.training
     snapshots = [job.snapshot for job in jobs if job.snapshot is not None]
     starts = [0 if job.snapshot is None else job.snapshot.iteration for job in jobs]
+    theatres = [
+        common.theatre_of(model, job.recipe, job.recipe.event, kernel)
+        for model, job in zip(models, jobs, strict=True)
+        if job.recipe.event
+    ]
     rounds = train_together(
         models,
         losses,
         plan,
+        theatres=theatres or None,
         resume=snapshots or None,
         kernel=kernel,
         init=jobs[0].recipe.automaton.init,
@@ -403,7 +455,9 @@ def _conclude(done: list[Job], place: Path, separate: bool, json: bool, quiet: b
     path = done[0].path
     what = f"{len(done)} models in {place}" if separate else str(path / MODEL)
     size = sum((job.path / MODEL).stat().st_size for job in done) / 1000
-    following = f"nca-texture tile {path} -o {path.name}.png --size 1024"
+    following = f"nca-texture tile {path} -o {path.name}.png"
+    if done[0].recipe.task == "texture":
+        following += " --size 1024"
     common.talk(f"wrote {what} ({size:.0f} kB); next: {following}", quiet)
 
 

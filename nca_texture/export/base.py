@@ -21,6 +21,7 @@ class Trained:
     name: str  # a plain word: of files, identifiers and titles
     automaton: CellularAutomaton
     steps: int = 0  # how long to grow by default
+    size: tuple[int, int] = (64, 64)  # (height, width) of the grid it was trained on
     source: str = ""  # what it learned, in words
     sha256: str = ""  # of its model file
     weights: Weights = "float32"  # what its numbers are rounded to
@@ -55,6 +56,7 @@ class Abilities:
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
     learned: bool = True  # filters of each channel that were trained
+    classes: bool = False  # several of them in one rule
     channels: int | None = None  # the most
     numbers: int | None = None  # the most parameters
 
@@ -72,6 +74,10 @@ class Abilities:
             found.append("it has a living mask")
         if automaton.perception.bank.learned and not self.learned:
             found.append("its filters were learned")
+        if automaton.condition != "none" and not self.classes:
+            found.append(f"it has {automaton.classes} classes, told apart by {automaton.condition}")
+        if automaton.fire_by != "cell":
+            found.append(f"chance decides for each {automaton.fire_by}, not for each cell")
         if self.channels is not None and automaton.channels > self.channels:
             found.append(f"it has {automaton.channels} channels, more than {self.channels}")
         if self.numbers is not None and automaton.num_parameters > self.numbers:

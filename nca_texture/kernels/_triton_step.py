@@ -334,10 +334,14 @@ def keep_living(
     C: tl.constexpr,
     CP: tl.constexpr,
     R: tl.constexpr,
+    MORTAL: tl.constexpr,
     STATE_LIMIT: tl.constexpr,
     N: tl.constexpr,
 ):
-    """Clear cells that had or have no living neighbour, then limit the state."""
+    """Clear cells that had or have no living neighbour, then limit the state.
+
+    Channels from ``MORTAL`` on are held: they are not cleared.
+    """
     index = tl.program_id(0) * N + tl.arange(0, N)
     cell = _cell(index, count)
     x = cell % width
@@ -350,7 +354,8 @@ def keep_living(
     tl.store(alive + cell, lives, mask=index < count)
     each = tl.arange(0, CP)[None, :]
     at = _offset(sample, y, x, height, width, C)[:, None] + each
-    new = tl.load(grown + at, mask=each < C, other=0.0) * lives.to(tl.float32)[:, None]
+    kept = tl.where(each < MORTAL, lives.to(tl.float32)[:, None], 1.0)
+    new = tl.load(grown + at, mask=each < C, other=0.0) * kept
     tl.store(after + at, _clamp(new, STATE_LIMIT), mask=(index < count)[:, None] & (each < C))
 
 
@@ -398,6 +403,7 @@ def step_backward(
     UPDATE_LIMIT: tl.constexpr,
     STATE_LIMIT: tl.constexpr,
     LIVING: tl.constexpr,
+    MORTAL: tl.constexpr,
     LEARNED: tl.constexpr,
     PRECISION: tl.constexpr,
     N: tl.constexpr,
@@ -442,9 +448,10 @@ def step_backward(
         inside = (index < count)[:, None] & (channel < C)[None, :]
         at = _offset(sample, y, x, height, width, C)[:, None] + channel[None, :]
         back = tl.load(gradient + at, mask=inside, other=0.0)
-        lives = tl.full([N], 1.0, tl.float32)
+        lives = tl.full([N, CP], 1.0, tl.float32)
         if LIVING:
-            lives = tl.load(alive + cell).to(tl.float32)
+            lives = tl.load(alive + cell).to(tl.float32)[:, None]
+            lives = tl.where((channel < MORTAL)[None, :], lives, 1.0)
         if UPDATE_LIMIT is not None or STATE_LIMIT is not None:
             update = _rule(
                 percept,
@@ -464,8 +471,8 @@ def step_backward(
             if STATE_LIMIT is not None:
                 new = tl.load(before + at, mask=inside, other=0.0)
                 new += tl.where(fire[:, None], _clamp(update, UPDATE_LIMIT) * dt, 0.0)
-                back = tl.where(tl.abs(new * lives[:, None]) <= STATE_LIMIT, back, 0.0)
-        back *= lives[:, None]
+                back = tl.where(tl.abs(new * lives) <= STATE_LIMIT, back, 0.0)
+        back *= lives
         tl.store(to_cells + at, back, mask=inside)
         back = tl.where(fire[:, None], back * dt, 0.0)
         if UPDATE_LIMIT is not None:

@@ -37,6 +37,7 @@ struct job {
   int32_t inputs, inputs_stride, inputs_rows, inputs_lanes, channels_rows;
   int32_t bank; /* numbers in the filters of one parity */
   int32_t always, limit_map, living, hex, strip, groups, threads, steps, first_step, first_slot, keep;
+  int32_t held; /* the last channels of a cell, which the living mask leaves alone */
   float dt, percept_limit, hidden_limit, update_limit, state_limit, threshold;
   const int32_t *rows, *columns;           /* world coordinates [height], [width] */
   const int32_t *near_rows, *near_columns; /* [height or width + 2 radius]; -1 lies beyond zero */
@@ -110,6 +111,16 @@ static inline uint32_t bfloat16(float value) {
 
 #if defined(__x86_64__)
 
+/* Is cell (y, x) or one of the eight around it `alive`? */
+static int near_life(const struct job *job, const uint8_t *alive, long y, long x) {
+  const int32_t *rows = job->near_rows + job->radius + y, *columns = job->near_columns + job->radius + x;
+  int any = 0;
+  for (long i = -1; i <= 1; i++)
+    for (long j = -1; j <= 1; j++)
+      any |= rows[i] >= 0 && columns[j] >= 0 && alive[rows[i] * (long)job->width + columns[j]];
+  return any;
+}
+
 #define SET avx512
 #define VL 16
 #define NV 6
@@ -157,7 +168,7 @@ END
 #include "cpu_step.h"
 
 typedef void forward_strip(const struct job *, struct scratch *, long, uint32_t, const float *,
-                           float *, long, long);
+                           const uint8_t *, float *, long, long);
 typedef void backward_strip(const struct job *, struct scratch *, struct sums *, long, uint32_t,
                             const float *, const uint8_t *, const float *, float *, long, long);
 
@@ -354,6 +365,7 @@ static struct phase *put_back_all(struct crew *crew, struct phase *phase, const 
 
 static void forward_steps(struct crew *crew, struct scratch *s) {
   const struct job *job = &crew->job;
+  const long mortal = job->channels - job->held;
   const long row = (long)job->width * job->lanes;
   const long sample_size = row * job->height, cells = (long)job->height * job->width;
   const long slots = job->keep ? job->steps + 1 : 2, size = job->batch * sample_size;
@@ -364,11 +376,21 @@ static void forward_steps(struct crew *crew, struct scratch *s) {
     const float *before = after;
     after = job->states + (job->first_slot + step + 1) % slots * size;
     uint8_t *alive = job->alive ? job->alive + (job->keep ? step : 0) * job->batch * cells : NULL;
+    if (job->living >= 0) {
+      for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
+        const struct strip at = strip_of(job, task);
+        for (long y = at.y0; y < at.y1; y++)
+          for (long x = 0; x < job->width; x++)
+            alive[at.sample * cells + y * job->width + x] =
+                lives(job, before + at.sample * sample_size, y, x);
+      }
+      phase++;
+    }
     for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
       const struct strip at = strip_of(job, task);
       const long from = at.sample * sample_size;
       crew->set->forward(job, s, at.sample, (uint32_t)(job->first_step + step), before + from,
-                         after + from, at.y0, at.y1);
+                         alive ? alive + at.sample * cells : NULL, after + from, at.y0, at.y1);
     }
     phase++;
     if (job->living < 0) continue;
@@ -377,8 +399,7 @@ static void forward_steps(struct crew *crew, struct scratch *s) {
       const long from = at.sample * sample_size;
       for (long y = at.y0; y < at.y1; y++)
         for (long x = 0; x < job->width; x++)
-          alive[at.sample * cells + y * job->width + x] =
-              lives(job, before + from, y, x) && lives(job, after + from, y, x);
+          alive[at.sample * cells + y * job->width + x] &= lives(job, after + from, y, x);
     }
     phase++;
     for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
@@ -387,7 +408,7 @@ static void forward_steps(struct crew *crew, struct scratch *s) {
         float *cell = after + at.sample * sample_size + i * job->lanes;
         const float living = alive[at.sample * cells + i], most = job->state_limit;
         for (long c = 0; c < job->lanes; c++) {
-          const float value = cell[c] * living;
+          const float value = c < mortal ? cell[c] * living : cell[c];
           cell[c] = value < -most ? -most : value > most ? most : value;
         }
       }
@@ -506,7 +527,7 @@ static void prefer_large_pages(const void *memory, size_t bytes) {
 /* Run a job; 0, or 1 when memory is short. */
 static int run(const struct job *job, const char *name, int backward) {
   const struct set *set = find_set(name);
-  const size_t phases = 3 * (size_t)job->steps + 2;
+  const size_t phases = 4 * (size_t)job->steps + 2;
   struct crew *crew = calloc(1, sizeof *crew + phases * sizeof(struct phase));
   if (!set || !crew) {
     free(crew);

@@ -52,7 +52,8 @@ class _Job(ctypes.Structure):
             ctypes.c_int32,
             "kind batch height width channels lanes filters size radius parities hidden wide "
             "inputs inputs_stride inputs_rows inputs_lanes channels_rows bank "
-            "always limit_map living hex strip groups threads steps first_step first_slot keep",
+            "always limit_map living hex strip groups threads steps first_step first_slot keep "
+            "held",
         ),
         *_fields(
             ctypes.c_float,
@@ -174,6 +175,8 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"this processor cannot multiply in {rule.precision}")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are the reference kernel's")
+    if rule.fire_each:
+        found.append("a mask for each element, not for each cell, is the reference kernel's")
     if rule.filters.shape[-1] > _MOST_SIZE:
         found.append(f"filters are wider than {_MOST_SIZE} cells")
     return found
@@ -268,6 +271,7 @@ class _Steps:
             "bank": filters * size * size * lanes,
             "always": int(bool((rule.fire_limit >= 2**24).all())),
             "living": -1 if rule.living is None else rule.living[0],
+            "held": rule.held,
             "hex": int(parities == 2),
             "strip": strip,
             "groups": self.groups,

@@ -391,15 +391,18 @@ static void NAME(forward_tile)(const struct job *job, struct scratch *s, const f
   s->count = 0;
 }
 
-/* New states of the rows [y0, y1) of one sample; not yet masked or limited. */
+/* New states of the rows [y0, y1) of one sample; not yet masked or limited. Where no neighbour is
+ * `alive`, when that is given, a cell will be cleared whatever it does: it is passed over. */
 static void NAME(forward_strip)(const struct job *job, struct scratch *s, long sample, uint32_t step,
-                                const float *before, float *after, long y0, long y1) {
+                                const float *before, const uint8_t *alive, float *after, long y0,
+                                long y1) {
   const long row = job->width * job->lanes;
   memcpy(after + y0 * row, before + y0 * row, (y1 - y0) * row * sizeof(float));
   s->count = 0;
   for (long y = y0; y < y1; y++) {
     const long found = NAME(firing)(job, job->seeds[sample], step, y, s->columns, s->hashes);
     for (long i = 0; i < found; i++) {
+      if (alive && !near_life(job, alive, y, s->columns[i])) continue;
       s->ys[s->count] = (int32_t)y;
       s->xs[s->count++] = s->columns[i];
       if (s->count == TILE) NAME(forward_tile)(job, s, before, after);
@@ -413,8 +416,7 @@ static void NAME(forward_strip)(const struct job *job, struct scratch *s, long s
 /* Gradients of a tile: into `local`, the rows of a strip and `radius` more on either side, and into
  * the sums of the weights; `gradient` is that of the new state. */
 static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct sums *sums,
-                                const float *before, const uint8_t *alive, const float *gradient,
-                                float *local, long y0) {
+                                const float *before, const float *gradient, float *local, long y0) {
   const long lanes = job->lanes, wide = job->wide, inputs = job->inputs;
   const long stride = job->inputs_stride, taps = job->size * job->size;
   const long first = job->kind == KIND_ABS ? job->channels : 0;
@@ -427,9 +429,9 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
     const long place = s->ys[t] * (long)job->width + s->xs[t], at = place * lanes;
     float *own = local + ((s->ys[t] - y0 + job->radius) * (long)job->width + s->xs[t]) * lanes;
     float *to = s->d_update + t * lanes;
-    const float living = alive && !alive[place] ? 0 : 1, most = job->update_limit;
+    const float most = job->update_limit;
     for (long c = 0; c < lanes; c++) {
-      float given = living * gradient[at + c], taken = given;
+      float given = gradient[at + c], taken = given;
       if (limited) {
         const float update = s->update[t * lanes + c];
         const float kept = update < -most ? -most : update > most ? most : update;
@@ -502,27 +504,30 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
                                  long sample, uint32_t step, const float *before,
                                  const uint8_t *alive, const float *gradient, float *local, long y0,
                                  long y1) {
-  const long lanes = job->lanes, width = job->width;
+  const long lanes = job->lanes, width = job->width, mortal = job->channels - job->held;
   memset(local, 0, (y1 - y0 + 2 * job->radius) * width * lanes * sizeof(float));
   s->count = 0;
   for (long y = y0; y < y1; y++) {
     const long found = NAME(firing)(job, job->seeds[sample], step, y, s->columns, s->hashes);
     for (long x = 0, next = 0; x < width; x++) {
-      if (next < found && s->columns[next] == x) {
-        next++;
+      const int fires = next < found && s->columns[next] == x;
+      const int dead = alive && !alive[y * width + x]; /* nothing reaches its update */
+      if (fires) next++;
+      if (fires && !dead) {
         s->ys[s->count] = (int32_t)y;
         s->xs[s->count++] = (int32_t)x;
         if (s->count == TILE)
-          NAME(backward_tile)(job, s, sums, before, alive, gradient, local, y0);
-      } else if (!alive || alive[y * width + x]) {
+          NAME(backward_tile)(job, s, sums, before, gradient, local, y0);
+      } else {
+        const long from = dead ? mortal : 0, to = dead ? job->channels : lanes;
         const long at = (y * width + x) * lanes;
         float *own = local + ((y - y0 + job->radius) * width + x) * lanes;
-        for (long c = 0; c < lanes; c++)
+        for (long c = from; c < to; c++)
           if (!(fabsf(before[at + c]) > job->state_limit)) own[c] += gradient[at + c];
       }
     }
   }
-  if (s->count) NAME(backward_tile)(job, s, sums, before, alive, gradient, local, y0);
+  if (s->count) NAME(backward_tile)(job, s, sums, before, gradient, local, y0);
 }
 
 #undef vec

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nca_texture.kernels.rule import Rule, World, apart
-from nca_texture.noise import fires
+from nca_texture.noise import fires, fires_each
 
 _PANEL = {"cpu": 1024}  # rows of one matrix product
 _PANEL_ELSEWHERE = 16384
@@ -42,11 +42,19 @@ def grow(
         update = panels(cells, perceive(cells, rule, rows, mix))
         update = _clamp(update, rule.limits.update) * rule.dt
         if not always:
-            update = update * fires(seeds, step, rows, columns, limit)[..., None]
+            if rule.fire_each:
+                mask = fires_each(seeds, step, cells.shape[-1], rows, columns, limit)
+            else:
+                mask = fires(seeds, step, rows, columns, limit)[..., None]
+            update = update * mask
         cells = cells + update
         if rule.living is not None:
             alive = _alive(before, rule.living, rule, rows)
-            cells = cells * (alive & _alive(cells, rule.living, rule, rows))
+            alive = alive & _alive(cells, rule.living, rule, rows)
+            if rule.held:
+                own = torch.arange(cells.shape[-1], device=cells.device)
+                alive = alive | (own >= cells.shape[-1] - rule.held)
+            cells = cells * alive
         cells = _clamp(cells, rule.limits.state)
     return cells.permute(0, 3, 1, 2)
 

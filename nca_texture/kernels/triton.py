@@ -6,6 +6,7 @@ is imported when a state runs here, not before. With TRITON_INTERPRET=1 in the e
 anything imports Triton the kernels run in its interpreter, without a GPU: slow, but the same code.
 """
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -48,7 +49,7 @@ def grow(
 def reasons(rule: Rule, state: Tensor) -> list[str]:
     """List what keeps this kernel from running on ``state``; empty means it can."""
     found = []
-    if importlib.util.find_spec("triton") is None:
+    if not _installed():
         found.append("triton is not installed")
     if interpreted():
         if rule.precision == "bfloat16":
@@ -64,12 +65,19 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are not supported")
+    if rule.fire_each:
+        found.append("a mask for each element, not for each cell, is not supported")
     channels, filters = _padded_sizes(rule)
     if channels * filters > _PERCEPTS:
         found.append(f"a cell has {channels * filters} percepts (padded), more than {_PERCEPTS}")
     if state[:, 0].numel() > 2**30:
         found.append("there are more than 2**30 cells")
     return found
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def interpreted() -> bool:
@@ -205,6 +213,7 @@ class _Growth:
             "PRECISION": rule.precision,
         }
         self.state_limit = rule.limits.state
+        self.mortal = channels - rule.held
 
     def step(self, number: int, cells: Tensor, weights: _Weights) -> tuple[Tensor, Tensor | None]:
         """Take step ``number`` from ``cells`` [B, H, W, C]; also say which live, [B, H, W]."""
@@ -233,6 +242,7 @@ class _Growth:
                 alive=alive,
                 channel=self.living[0],
                 threshold=self.living[1],
+                MORTAL=self.mortal,
                 STATE_LIMIT=self.state_limit,
                 N=_CELLS,
                 **self.grid,
@@ -274,6 +284,7 @@ class _Growth:
                 step=signed(number),
                 STATE_LIMIT=self.state_limit,
                 LIVING=alive is not None,
+                MORTAL=self.mortal,
                 LEARNED=learned,
             )
             self.kernels.gather_percepts[self._blocks(_CELLS), self.models](

@@ -1,0 +1,475 @@
+"""Pictures that grow from a cell: the mask of life, the regimes of training, classes, gardens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nca_texture.automaton import CellularAutomaton, Plant
+from nca_texture.damage import at_random, circle, cut, half, rectangle
+from nca_texture.errors import MissingError
+from nca_texture.grid import Grid
+from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.classes import ByClass
+from nca_texture.losses.pixel import PixelLoss
+from nca_texture.presets import PRESETS
+from nca_texture.recipe import fitted, with_settings
+from nca_texture.render import composited, settle
+from nca_texture.store import load_checkpoint, load_model
+from nca_texture.targets import FIGURES, describe_figures, read_classes, read_target, with_room
+from nca_texture.targets.emoji import find_font
+from nca_texture.targets.figures import nautilus_at, shown
+from nca_texture.training import TrainPlan, train
+
+TINY = tiny.without_loss(["--exemplar-size", "12", "--iterations", "6", *tiny.TINY])
+BATCH = ["--set", "training.batch_size=2", "--set", "automaton.channels=8"]
+
+
+def disc(colour: tuple[int, int, int], size: int = 24, radius: float = 0.4) -> Image.Image:
+    """Draw a disc on nothing."""
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    pixels = np.zeros((size, size, 4), np.uint8)
+    pixels[np.hypot(y, x) < radius * size] = (*colour, 255)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with two transparent pictures and an opaque one."""
+    place = tmp_path_factory.mktemp("growth")
+    disc((200, 40, 30)).save(place / "red.png")
+    disc((20, 60, 220), radius=0.3).save(place / "blue.png")
+    Image.new("RGB", (24, 20), (90, 120, 60)).save(place / "flat.png")
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(command: Any, place: Path) -> Path:
+    """Grow one picture for a moment."""
+    done = command(["train", "red.png", "-o", "run", *BATCH, *TINY, "--padding", "3"], place)
+    assert done.returncode == 0, done.stderr
+    assert "it grows" in done.stderr
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def many(command: Any, place: Path) -> Path:
+    """Grow two pictures from one rule for a moment."""
+    done = command(["train", "red.png", "blue.png", "-o", "many", *BATCH, *TINY], place)
+    assert done.returncode == 0, done.stderr
+    return place / "many"
+
+
+def creature(**settings: Any) -> CellularAutomaton:
+    """Make a small living automaton that does something."""
+    usual = {"channels": 8, "hidden": 12, "grid": Grid("square", "zero"), "bank": "growing-2020"}
+    usual |= {"living": True, "seed_kind": "cell", "rgb_offset": 0.0}
+    automaton = CellularAutomaton(**usual | settings)
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        assert automaton.weight_out is not None
+        automaton.weight_out.copy_(torch.randn(automaton.weight_out.shape, generator=source) * 0.1)
+    return automaton
+
+
+def plan(**settings: Any) -> TrainPlan:
+    usual = {"iterations": 3, "batch_size": 4, "pool_size": 8, "width": 14, "height": 12}
+    return TrainPlan(**usual | {"steps": (2, 3), "judge_every": 0} | settings)
+
+
+class Watching(Loss):
+    """Difference to nothing, which keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Grown] = []
+
+    def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
+        self.shown.append(grown)
+        return grown.image.square().mean((1, 2, 3))
+
+
+# Targets
+
+
+def test_a_picture_that_grows_has_room_around_and_an_alpha(place: Path) -> None:
+    exemplar = with_room(read_target(str(place / "flat.png"), exemplar_size=12), 4)
+    assert exemplar.image.shape == (1, 4, 10 + 8, 12 + 8)
+    assert exemplar.image[0, 3, 4:-4, 4:-4].min() == 1
+    assert exemplar.image[0, 3].sum() == 120
+    assert "24x20 -> 12x10" in exemplar.describe()
+    assert "4 cells of room" in exemplar.describe()
+
+
+def test_classes_stand_in_the_middle_of_the_largest(tmp_path: Path) -> None:
+    disc((255, 0, 0), 24).save(tmp_path / "a.png")
+    disc((0, 0, 255), 16).save(tmp_path / "b.png")
+    exemplar = read_classes([str(tmp_path / "a.png"), str(tmp_path / "b.png")], exemplar_size=40)
+    assert exemplar.classes == ("a", "b")
+    assert exemplar.image.shape == (2, 4, 24, 24)
+    small = exemplar.image[1, 3]
+    assert small[4:20, 4:20].sum() == small.sum() > 0
+    twice = read_classes([str(tmp_path / "a.png")] * 2)
+    assert twice.classes == ("a", "a-2")
+
+
+def test_opaque_classes_are_cut_to_what_they_have_in_common(place: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 30), (10, 20, 30)).save(tmp_path / "tall.png")
+    exemplar = read_classes([str(place / "flat.png"), str(tmp_path / "tall.png")])
+    assert exemplar.image.shape == (2, 3, 20, 16)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_whole_and_have_room(name: str) -> None:
+    exemplar = read_target(f"figure:{name}", exemplar_size=32)
+    assert exemplar.image.shape == (1, 4, 32, 32)
+    alpha = exemplar.image[0, 3]
+    assert 0.08 < (alpha > 0.5).float().mean() < 0.7
+    colours = exemplar.image[0, :3][:, alpha > 0.5]
+    assert colours.std(1).max() > 0.04
+    assert describe_figures()[name].endswith(".")
+
+
+def test_a_shell_of_half_its_age_is_half_as_large() -> None:
+    whole, young = (shown(lambda n, age=age: nautilus_at(n, age), 64)[..., 3] for age in (1.0, 0.5))
+    assert young.sum() == pytest.approx(whole.sum() / 4, rel=0.15)
+
+
+def test_emoji_without_a_font_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nca_texture.targets.emoji._PLACES", ())
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(MissingError, match="fonts-noto-color-emoji"):
+        read_target("emoji:\N{LIZARD}")
+    with pytest.raises(ValueError, match="the character itself"):
+        read_target("emoji:lizard")
+
+
+def test_emoji_are_drawn_by_an_installed_font() -> None:
+    try:
+        find_font()
+    except MissingError:
+        pytest.skip("no colour font is installed")
+    exemplar = read_target("emoji:\N{LIZARD}", exemplar_size=40)
+    assert exemplar.image.shape == (1, 4, 40, 40)
+    assert exemplar.image[0, :3].std() > 0.05
+
+
+# Training
+
+
+def test_the_growing_regime_starts_every_sample_from_the_seed() -> None:
+    automaton, loss = creature(), Watching()
+    lone = automaton.seed(1, (12, 14))
+    reports = train(automaton, loss, plan(persistent=False, steps=(1, 1), learning_rate=1e-9))
+    for report in reports:
+        alpha = loss.shown[-1].state[:, 3]
+        assert report.image.shape == (4, 4, 12, 14)
+        far = torch.ones(12, 14, dtype=torch.bool)
+        y, x = lone[0, 3].nonzero()[0].tolist()
+        far[y - 1 : y + 2, x - 1 : x + 2] = False
+        assert (alpha[:, far] == 0).all(), "after one step life is next to the seed only"
+
+
+def test_the_worst_of_a_batch_starts_anew_and_the_best_is_damaged() -> None:
+    automaton, loss = creature(), Watching()
+    settings = plan(reseed="worst", reseed_every=1, damage=1, damage_shapes=("half",))
+    run = next(iter(train(automaton, loss, settings)))._run
+    run.pool.states = (
+        torch.ones_like(run.pool.states) * torch.linspace(0.2, 1, 8)[:, None, None, None]
+    )
+    batch = run.prepare()
+    before = run.pool.states[batch.loan.places, 0, 0, 0]
+    assert before.tolist() == sorted(before.tolist(), reverse=True), "the loss is their square"
+    torch.testing.assert_close(batch.loan.states[0], automaton.seed(1, (12, 14))[0])
+    untouched = batch.loan.states[1:3]
+    torch.testing.assert_close(untouched, run.pool.states[batch.loan.places[1:3]])
+    gone = (batch.loan.states[3] == 0).float().mean().item()
+    assert 0.1 < gone < 0.95
+
+
+def test_plans_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="leave nothing"):
+        plan(damage=3, switch=1)
+    with pytest.raises(ValueError, match="gone on with"):
+        plan(damage=1, persistent=False)
+
+
+def test_a_rule_that_let_everything_die_goes_back() -> None:
+    automaton = creature()
+    loss = PixelLoss(torch.ones(1, 4, 12, 14) * 0.5)
+    events, poisoned = [], False
+    settings = plan(iterations=90, learning_rate=1e-4, steps=(24, 24), reseed="worst")
+    for report in train(automaton, loss, settings):
+        events += report.events
+        if report.iteration == 60 and not poisoned:
+            poisoned = True
+            with torch.no_grad():  # alpha falls at once, everywhere
+                automaton.weight_out[3] = -50.0  # pyright: ignore
+                automaton.bias_in += 1.0
+    assert any("let everything die" in event for event in events), events
+
+
+# Damage
+
+
+@pytest.mark.parametrize("shape", ["circle", "rectangle", "half"])
+def test_damage_is_drawn_within_the_grid_and_clears_what_is_not_held(shape: Any) -> None:
+    source = torch.Generator().manual_seed(1)
+    shares = []
+    for _ in range(50):
+        gone = at_random(shape, (30, 40), source)
+        shares.append(gone.float().mean().item())
+    least, most = {"circle": (0.005, 0.13), "rectangle": (0.005, 0.17), "half": (0.05, 0.95)}[shape]
+    assert least < min(shares) < max(shares) < most
+    state = cut(torch.ones(2, 5, 30, 40), gone, held=1)
+    assert (state[:, :4, gone] == 0).all()
+    assert (state[:, :4, ~gone] == 1).all()
+    assert (state[:, 4:] == 1).all()
+
+
+def test_shapes_lie_where_they_are_said_to() -> None:
+    assert circle((10, 20), (0.5, 0.25), 0.2)[5, 5]
+    assert not circle((10, 20), (0.5, 0.25), 0.2)[5, 8]
+    assert rectangle((10, 20), (0.5, 0.5), (0.4, 0.2)).sum() == 4 * 4
+    right = half((10, 20), (0.5, 0.5), 0.0)
+    assert right[:, 10:].all()
+    assert not right[:, :10].any()
+
+
+# Classes
+
+
+@pytest.mark.parametrize("condition", ["one-hot", "genome", "embedding", "trainable-seed"])
+def test_what_a_class_is_told_stays_as_it_is(condition: Any) -> None:
+    automaton = creature(condition=condition, classes=3)
+    state = automaton.seed(3, (12, 14), classes=torch.arange(3))
+    grown = automaton.grow(state, 3, seed=1)
+    assert not torch.equal(grown[:, : automaton.own], state[:, : automaton.own])
+    assert torch.equal(grown[:, automaton.own :], state[:, automaton.own :])
+    assert (
+        automaton.held
+        == {"one-hot": 3, "genome": 2, "embedding": 4, "trainable-seed": 0}[condition]
+    )
+    images = automaton.to_image(grown)
+    apart = [(images[i] - images[j]).abs().max().item() for i, j in ((0, 1), (1, 2), (0, 2))]
+    assert min(apart) > 0, "different classes become different"
+    parameters = dict(automaton.named_parameters())
+    learned = {"embedding": "codes", "trainable-seed": "seeds"}.get(condition)
+    if learned is not None:
+        grown.square().sum().backward()
+        gradient = parameters[learned].grad
+        assert gradient is not None
+        assert (gradient.abs().sum(1) > 0).all()
+
+
+def test_a_class_of_a_garden_is_that_of_the_nearest_plant() -> None:
+    automaton = creature(condition="one-hot", classes=2)
+    garden = [Plant((0.5, 0.25), (1.0, 0.0)), Plant((0.5, 0.75), (0.25, 0.75))]
+    state = automaton.planted(garden).seed(1, (10, 20))
+    assert state[0, 3].nonzero().tolist() == [[5, 5], [5, 15]]
+    assert state[0, 8, :, 0].tolist() == [1.0] * 10
+    assert state[0, 8:, 0, -1].tolist() == [0.25, 0.75]
+    block = automaton.planted(garden).seed(1, (4, 6), origin=(3, 8), extent=(10, 20))
+    assert torch.equal(block, state[..., 3:7, 8:14])
+    with pytest.raises(ValueError, match="weights for 1"):
+        automaton.planted([Plant((0.5, 0.5), (1.0,))])
+
+
+def test_a_class_can_be_told_anew_without_touching_the_rest() -> None:
+    automaton = creature(condition="one-hot", classes=2)
+    state = automaton.grow(automaton.seed(1, (12, 14)), 6)
+    other = automaton.tell(state, torch.tensor([[0.5, 0.5]]))
+    assert torch.equal(other[:, :8], state[:, :8])
+    assert (other[:, 8:] == 0.5).all()
+
+
+def test_each_class_is_scored_by_its_own_loss() -> None:
+    goals = torch.rand(3, 4, 6, 5)
+    images = torch.rand(5, 4, 6, 5)
+    labels = torch.tensor([2, 0, 2, 1, 0])
+    loss = ByClass([PixelLoss(goal[None]) for goal in goals])
+    source = torch.Generator()
+    found = loss(Grown(images, images, labels), source)
+    want = [PixelLoss(goals[k][None])(Grown(x[None], x[None]), source) for x, k in
+            zip(images, labels.tolist(), strict=True)]  # fmt: skip
+    torch.testing.assert_close(found, torch.cat(want))
+    with pytest.raises(ValueError, match="no labels"):
+        loss(Grown(images, images), source)
+
+
+def test_all_classes_have_their_turn_and_some_are_told_another() -> None:
+    automaton = creature(condition="one-hot", classes=3)
+    loss = Watching()
+    settings = plan(iterations=6, reseed="worst", reseed_every=1, switch=1, pool_size=9)
+    labels = []
+    for _ in train(automaton, loss, settings):
+        grown = [each for each in loss.shown if each.steps][-1]
+        assert grown.labels is not None
+        told = grown.state[:, 8:, 0, 0].argmax(1)
+        assert torch.equal(told, grown.labels), "what is told is what is scored"
+        labels += [int(grown.labels[0])]
+    assert set(labels) == {0, 1, 2}
+
+
+# The command
+
+
+def test_a_grown_picture_is_saved_with_straight_alpha(command: Any, place: Path, run: Path) -> None:
+    automaton, recipe, _ = load_model(run)
+    assert recipe.task == "grow"
+    assert recipe.training.size == (18, 18)
+    assert automaton.living
+    done = command(["tile", "run", "-o", "red-again.png", "--steps", "4", "--json"], place)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["width"] == 18
+    picture = np.asarray(Image.open(place / "red-again.png"))
+    assert picture.shape == (18, 18, 4)
+    state = automaton.grow(automaton.seed(1, (18, 18)), 4)
+    image = automaton.to_image(state)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(picture[..., 3], np.rint(image[..., 3] * 255))
+    seen = image[..., 3] > 0.1
+    straight = (image[seen, :3] / image[seen, 3:]).clip(0, 1)
+    np.testing.assert_allclose(picture[seen, :3] / 255, straight, atol=1 / 255)
+
+
+def test_a_background_takes_the_place_of_transparency(command: Any, place: Path, run: Path) -> None:
+    args = ["tile", "run", "-o", "on-blue.png", "--size", "20x16", "--background", "#0000ff"]
+    done = command([*args, "--steps", "4"], place)
+    assert done.returncode == 0, done.stderr
+    picture = Image.open(place / "on-blue.png")
+    assert picture.mode == "RGB"
+    assert picture.size == (20, 16)
+    assert picture.getpixel((0, 0)) == (0, 0, 255)
+
+
+def test_a_growing_film(command: Any, place: Path, run: Path) -> None:
+    args = ["animate", "run", "-o", "red.gif", "--frames", "3", "--zoom", "2"]
+    done = command([*args, "--background", "white"], place)
+    assert done.returncode == 0, done.stderr
+    film = Image.open(place / "red.gif")
+    assert film.size == (36, 36)
+    assert film.n_frames == 3  # pyright: ignore
+
+
+def test_a_growth_goes_on_to_the_same_bits(command: Any, place: Path) -> None:
+    args = ["train", "red.png", "blue.png", *BATCH, *TINY, "--condition", "embedding"]
+    args += ["--set", "training.damage=1"]
+    whole = command([*args, "-o", "whole", "--iterations", "8"], place)
+    assert whole.returncode == 0, whole.stderr
+    snapshot, recipe, exemplar = load_checkpoint(place / "whole" / "checkpoint.safetensors")
+    assert exemplar.classes == ("red", "blue")
+    assert recipe.target.classes == ("red", "blue")
+    assert snapshot.pool_classes is not None
+    automaton = recipe.build_automaton()
+    loss = recipe.build_loss(exemplar)
+    half_way = None
+    for report in train(automaton, loss, recipe.training):
+        if report.iteration == 4:
+            half_way = report.snapshot()
+    again = recipe.build_automaton()
+    for report in train(again, loss, recipe.training, resume=half_way):
+        end = report.snapshot()
+    for name, value in snapshot.weights.items():
+        assert torch.equal(value, end.weights[name]), name
+    assert torch.equal(snapshot.pool, end.pool)
+
+
+def test_one_rule_of_two_pictures_makes_either_a_mixture_and_a_garden(
+    command: Any, place: Path, many: Path
+) -> None:
+    calls = {
+        "red": ["--class", "red"],
+        "blue": ["--class", "blue"],
+        "mixed": ["--mix", "red=0.5,blue=0.5"],
+        "garden": ["--plant", "0.25,0.5,red", "--plant", "0.75,0.5,blue", "--size", "40x20"],
+    }
+    for name, args in calls.items():
+        done = command(["tile", "many", "-o", f"{name}-of-many.png", "--steps", "3", *args], place)
+        assert done.returncode == 0, done.stderr
+    garden = np.asarray(Image.open(place / "garden-of-many.png"))
+    assert garden.shape == (20, 40, 4)
+    assert garden[10, 10, 3] > 0
+    assert garden[10, 30, 3] > 0
+    words = json.loads(command(["info", "garden-of-many.png", "--json"], place).stdout)
+    assert "--plant 0.25,0.5,red=1 --plant 0.75,0.5,blue=1" in words["nca-texture"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--class", "rose"], "did you mean 'red'"),
+        (["--class", "red", "--mix", "red=1"], "not both"),
+        (["--mix", "red=much"], "no share"),
+        (["--plant", "2,2"], "from 0 to 1"),
+        (["--background", "colour"], "no colour"),
+        (["--steps", "many"], "or auto"),
+    ],
+)
+def test_what_a_model_of_many_cannot_do_is_one_sentence(
+    command: Any, place: Path, many: Path, args: list[str], words: str
+) -> None:
+    done = command(["tile", "many", "-o", "no.png", "-q", *args], place)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_two_textures_of_one_model(command: Any, place: Path) -> None:
+    args = ["train", "sample:zebra", "sample:weave", "-o", "two", "--loss", "patch", *TINY]
+    settings = {"patch.levels": 1, "patch.samples": 16, "training.batch_size": 2}
+    args += ["--iterations", "2", *tiny.arguments(settings)]
+    done = command(args, place)
+    assert done.returncode == 0, done.stderr
+    automaton, recipe, _ = load_model(place / "two")
+    assert recipe.task == "texture"
+    assert automaton.condition == "one-hot"
+    assert automaton.held == 2
+    done = command(["tile", "two", "-o", "w.png", "--size", "24", "--class", "weave"], place)
+    assert done.returncode == 0, done.stderr
+
+
+# What is said of growth
+
+
+def test_a_rule_that_does_nothing_is_still_at_once() -> None:
+    automaton = creature()
+    assert automaton.weight_out is not None
+    with torch.no_grad():
+        automaton.weight_out.zero_()
+    assert settle(automaton, (16, 16)) == (0, True)
+
+
+def test_a_rule_that_never_rests_is_told_from_one_that_does() -> None:
+    automaton = CellularAutomaton(channels=4, hidden=8, seed_kind="noise", rgb_offset=0.0)
+    source = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        assert automaton.weight_out is not None
+        automaton.weight_out.copy_(torch.randn(4, 8, generator=source) * 0.5)
+    assert settle(automaton, (16, 16), most=64) == (64, False)
+
+
+def test_what_is_transparent_shows_the_background() -> None:
+    picture = np.zeros((2, 2, 4), np.float32)
+    picture[0, 0] = (1, 0, 0, 0.5)
+    shown = composited(picture, (0, 1, 0))
+    np.testing.assert_allclose(shown[0, 0], (0.5, 0.5, 0))
+    np.testing.assert_allclose(shown[1, 1], (0, 1, 0))
+
+
+@pytest.mark.parametrize("name", [n for n, each in PRESETS.items() if each.recipe.task == "grow"])
+def test_every_recipe_of_growth_runs_for_a_few_iterations(name: str, place: Path) -> None:
+    settings = ["training.iterations=2", "training.batch_size=4", "training.pool_size=8"]
+    settings += ["training.steps=[2,3]", "training.judge_every=2", "training.judge_steps=4"]
+    settings += ["target.padding=2", "target.exemplar_size=12"]
+    recipe = with_settings(PRESETS[name].recipe, settings)
+    exemplar = with_room(read_target(str(place / "red.png"), exemplar_size=12), 2)
+    recipe = fitted(recipe, exemplar)
+    reports = list(train(recipe.build_automaton(), recipe.build_loss(exemplar), recipe.training))
+    assert len(reports) == 2
+    assert all(np.isfinite(report.loss) for report in reports)
