@@ -25,6 +25,7 @@ COMMANDS = (
     "animate",
     "maps",
     "check",
+    "score",
     "info",
     "samples",
     "weights",
