@@ -13,6 +13,7 @@ A network is a list of named stages, each of which can be kept. Its layers are
 the published recipes (torchvision's count) are ``relu1_1`` to ``relu5_1``.
 """
 
+import functools
 import os
 import pickle
 import re
@@ -21,11 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torchvision import models
 from torchvision.models.googlenet import BasicConv2d as GoogLeNetConv
 from torchvision.models.inception import BasicConv2d as InceptionConv
@@ -135,11 +137,18 @@ class FeatureNetwork(nn.Module):
         self.eval().requires_grad_(False)
         # Features of a place side by side: a tenth to a fifth faster on a CPU.
         self.stages.to(memory_format=torch.channels_last)
+        convolutions = [each for each in self.stages.modules() if isinstance(each, nn.Conv2d)]
+        self.padded = [
+            (each, cast(tuple[int, int], each.padding))
+            for each in convolutions
+            if any(each.padding)
+        ]
+        for convolution, around in self.padded:
+            convolution.register_forward_pre_hook(functools.partial(_wrap_around, around=around))
 
     def forward(self, image: Tensor, border: str = "zeros") -> dict[str, Tensor]:
         """Read ``image`` [B, 3 or 4, H, W] in [0, 1]: layer name -> float32 [B, D, h, w].
 
-        A fourth channel is alpha of premultiplied colours, and white lies behind it. ``border`` is
         A fourth channel is alpha of premultiplied colours, and white lies behind it. ``border`` is
         what convolutions find around their input: ``zeros``, as they were trained, its other side
         (``circular``) or its outermost pixels again (``replicate``). Circular, and with sides that
@@ -157,9 +166,9 @@ class FeatureNetwork(nn.Module):
                 f"layer {self.names[-1]}, got {width}x{height}; use a larger picture, or layers "
                 "that are less deep"
             )
-        for module in self.stages.modules():
-            if isinstance(module, nn.Conv2d) and any(module.padding):
-                module.padding_mode = border
+        for convolution, around in self.padded:
+            convolution.padding_mode = "zeros" if border == "circular" else border
+            convolution.padding = (0, 0) if border == "circular" else around
         with full_precision(image):
             flow = (over_white(image.float()) - self.mean) / self.std
         fewer_digits = self.precision == "bfloat16" and self.network not in _FLOAT32_ONLY
@@ -189,6 +198,56 @@ class FeatureNetwork(nn.Module):
                 low = side + 1
         kept = self._run(torch.empty(1, 3, low, low, device="meta"))
         return low, {name: features.shape[1] for name, features in kept.items()}
+
+
+class _Wrap(torch.autograd.Function):
+    """``F.pad``'s circular mode in one copy each way, where its gradient takes nine."""
+
+    @staticmethod
+    def forward(ctx: Any, flow: Tensor, y: int, x: int) -> Tensor:
+        ctx.margins = y, x
+        batch, channels, height, width = flow.shape
+        last = flow.is_contiguous(memory_format=torch.channels_last)
+        padded = torch.empty(
+            (batch, channels, height + 2 * y, width + 2 * x),
+            dtype=flow.dtype,
+            device=flow.device,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        )
+        inside = padded[:, :, y : y + height]
+        inside[..., x : x + width] = flow
+        inside[..., :x] = flow[..., width - x :]
+        inside[..., x + width :] = flow[..., :x]
+        padded[:, :, :y] = inside[:, :, height - y :]
+        padded[:, :, y + height :] = inside[:, :, :y]
+        return padded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        (padded,) = gradients
+        y, x = ctx.margins
+        height, width = padded.shape[-2] - 2 * y, padded.shape[-1] - 2 * x
+
+        def fold(rows: Tensor) -> Tensor:
+            flow = rows[..., x : x + width].clone()
+            flow[..., width - x :] += rows[..., :x]
+            flow[..., :x] += rows[..., x + width :]
+            return flow
+
+        flow = fold(padded[:, :, y : y + height])
+        flow[:, :, height - y :] += fold(padded[:, :, :y])
+        flow[:, :, :y] += fold(padded[:, :, y + height :])
+        return flow, None, None
+
+
+def _wrap_around(
+    convolution: nn.Conv2d, given: tuple[Tensor], around: tuple[int, int]
+) -> tuple[Tensor] | None:
+    """Surround what a convolution is given with its other side, when it adds nothing itself."""
+    if any(convolution.padding):
+        return None
+    return (cast(Tensor, _Wrap.apply(given[0], *around)),)
 
 
 def load_network(

@@ -17,6 +17,7 @@ BORDERS = ("wrap", "inside")
 _MOST_LEVELS = 5
 _ACROSS = 3  # so many patches at least lie side by side in what was grown
 _MOST_PATCHES = 16384  # of the exemplar, to find its principal directions
+_LEAST_EXPONENT = -80.0  # its power is next to nothing, but a normal float32: others are slow
 
 
 def blur(images: Tensor, *, wrap: bool) -> Tensor:
@@ -116,6 +117,8 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     (Schmitzer, "Stabilized Sparse Scaling Algorithms", 2019): products of a matrix and a vector do
     the work of logarithms of sums, and float32 is enough.
     """
+    if cost.device.type == "cpu" and len(cost) > 1:  # one at a time stays in the cache
+        return torch.cat([sinkhorn_plan(each, epsilon, iterations) for each in cost.split(1)])
     _, rows, columns = cost.shape
     scale = cost.mean((1, 2), keepdim=True).clamp(min=torch.finfo(cost.dtype).tiny * 1e8)
     cost = cost / scale
@@ -125,14 +128,29 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     kernel = torch.empty_like(cost)
     u, v = torch.ones_like(f), torch.ones_like(g)
     for stage, temperature in enumerate(stages):
-        torch.sub(f, cost, out=kernel).add_(g).div_(temperature).exp_()
-        u, v = torch.ones_like(f), torch.ones_like(g)
-        for _ in range(iterations // 4 + (stage >= 4 - iterations % 4)):
-            v = columns**-1 / (kernel.mT @ u).mT.clamp(min=1e-30)
-            u = rows**-1 / (kernel @ v.mT).clamp(min=1e-30)
+        torch.sub(f, cost, out=kernel).add_(g).div_(temperature)
+        kernel.clamp_(min=_LEAST_EXPONENT).exp_()
+        u, v = _scale(kernel, iterations // 4 + (stage >= 4 - iterations % 4))
         f = f + temperature * u.log()
         g = g + temperature * v.log()
     return kernel.mul_(u).mul_(v)
+
+
+def _scale(kernel: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Find what rows [B, n, 1] and columns [B, 1, m] of ``kernel`` [B, n, m] are multiplied by."""
+    batch, rows, columns = kernel.shape
+    if batch == 1:  # matrices and vectors proper take a third of the time
+        matrix, over, beside = kernel[0], kernel.new_ones(rows), kernel.new_ones(columns)
+        across = matrix.mT
+        for _ in range(iterations):
+            beside = across.mv(over).clamp_(min=1e-30).reciprocal_().mul_(columns**-1)
+            over = matrix.mv(beside).clamp_(min=1e-30).reciprocal_().mul_(rows**-1)
+        return over[None, :, None], beside[None, None]
+    u, v = kernel.new_ones(batch, rows, 1), kernel.new_ones(batch, 1, columns)
+    for _ in range(iterations):
+        v = columns**-1 / (kernel.mT @ u).mT.clamp(min=1e-30)
+        u = rows**-1 / (kernel @ v.mT).clamp(min=1e-30)
+    return u, v
 
 
 def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:

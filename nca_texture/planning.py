@@ -22,12 +22,10 @@ _BAND_ROWS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)  # to choose from, and s
 _PASS_STEPS = (1, 2, 4, 8, 16)
 _NARROWEST = 16  # pixels of a column block
 # In steps of a cell, measured on the cpu kernel: what a pass costs each cell, and what a call does.
-# Blocks beyond some size come from the system afresh each time, page by page.
-_PASS_COST, _LARGE_PASS_COST, _CALL_COST = 0.35, 1.2, 10_000
-_LARGE = 32 << 20  # bytes of a block's two states
-_NEAR_BEST = 1.2  # of the ways to work that are nearly as fast, the one with the least memory
-_SPARE = 1.15  # what the allocator takes on top
-_COMFORT = 96 << 20  # bytes that nobody minds, and that caches like
+_PASS_COST, _CALL_COST = 0.35, 40_000
+_NEAR_BEST = 1.15  # of the ways to work that are nearly as fast, the one with the least memory
+_SPARE = 1.25  # what the allocator takes on top, measured
+_COMFORT = 192 << 20  # bytes that nobody minds
 _ENDLESS = 2**22  # rows
 _WORTH = 1.25  # the whole state is kept when sweeping would take so many times as long
 _DISK_WORTH = 1.5  # and likewise on disk
@@ -162,11 +160,6 @@ class _Estimate:
         else:
             self.busy = 4 * (4 * channels + 4 * (-(-channels // 16) * 16))
         self.shown = 32 * (4 if automaton.living else 3)
-        self.states = 8 * (-(-channels // 16) * 16)  # of a cell in two states
-
-    def _pass_cost(self, cells: int) -> float:
-        """Say what a pass over a block of so many ``cells`` costs each of them."""
-        return _PASS_COST if cells * self.states <= _LARGE else _LARGE_PASS_COST
 
     def whole(self) -> Plan:
         """Plan to keep all cells."""
@@ -178,7 +171,7 @@ class _Estimate:
         memory = int(_SPARE * memory)
         passes = max(1, -(-self.steps // _STRIP_STEPS))
         work = (1 + 2 * halo / rows) if height > rows + 2 * halo else 1.0
-        work *= 1 + self._pass_cost(strip) * passes / max(self.steps, 1)
+        work *= 1 + _PASS_COST * passes / max(self.steps, 1)
         job = Plan(self.pixels, self.cells, self.steps, memory, "whole", self.pixels[1], 0, 0, work)
         return replace(job, rows=rows, pass_steps=_STRIP_STEPS)
 
@@ -194,7 +187,7 @@ class _Estimate:
                 shown = min(height, rows) * width * (2 * self.held + self.shown)
                 passes = -(-self.steps // taken)
                 work = strip / (min(rows, height) * width)
-                work *= 1 + self._pass_cost(strip) * passes / max(self.steps, 1)
+                work *= 1 + _PASS_COST * passes / max(self.steps, 1)
                 work += _DISK_COST * passes / max(self.steps, 1)
                 job = Plan(self.pixels, self.cells, self.steps, 0, "disk", self.pixels[1], 0, 0, 0)
                 jobs.append(
@@ -255,7 +248,7 @@ class _Estimate:
             calls = -(-tall // rows)
             held += 2 * halo * across
             block = across * (min(rows, tall) + 2 * halo)
-            passed = taken + self._pass_cost(block)
+            passed = taken + _PASS_COST
             done += (tall + 2 * halo * calls) * across * passed + calls * _CALL_COST
             widest = max(widest, block)
         widest = widest or min(rows, height) * min(right - left, width)

@@ -101,6 +101,15 @@ class AutomatonPlan:
         x: Edge = "torus" if "x" in self.edge else self.beyond
         return Grid(self.layout, (y, x))
 
+    def build(self, init_seed: int = 0) -> CellularAutomaton:
+        """Make the automaton, its first weights drawn from ``init_seed``."""
+        settings = {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if each.name not in ("layout", "edge", "beyond")
+        }
+        return CellularAutomaton(grid=self.grid(), init_seed=init_seed, **settings)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossPlan:
@@ -115,7 +124,7 @@ class LossPlan:
 class Recipe:
     """Everything needed to repeat a run."""
 
-    preset: str = "draft"
+    preset: str = "draft"  # "": of a model that was trained elsewhere, nobody knows how
     task: Task = "texture"
     target: TargetPlan = field(default_factory=TargetPlan)
     automaton: AutomatonPlan = field(default_factory=AutomatonPlan)
@@ -125,13 +134,7 @@ class Recipe:
 
     def build_automaton(self) -> CellularAutomaton:
         """Make the untrained automaton; its first weights come from the run's seed."""
-        plan = self.automaton
-        settings = {
-            each.name: getattr(plan, each.name)
-            for each in dataclasses.fields(plan)
-            if each.name not in ("layout", "edge", "beyond")
-        }
-        return CellularAutomaton(grid=plan.grid(), init_seed=self.training.seed, **settings)
+        return self.automaton.build(self.training.seed)
 
     def build_loss(self, exemplar: Exemplar, weights: str | None = None) -> TotalLoss:
         """Measure ``exemplar`` by all losses; ``weights`` is a file for their feature network."""

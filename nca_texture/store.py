@@ -27,9 +27,9 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.errors import InputError
 from nca_texture.files import atomic_write
-from nca_texture.recipe import Recipe, from_dict, to_dict
+from nca_texture.recipe import AutomatonPlan, Recipe, from_dict, to_dict
 from nca_texture.targets import Exemplar
-from nca_texture.training import Snapshot
+from nca_texture.training import Snapshot, TrainPlan
 
 FORMAT = "nca-texture/1"
 CHECKPOINT_FORMAT = "nca-texture-checkpoint/1"
@@ -62,6 +62,8 @@ class Origin:
     marks: list[list[float]] = field(default_factory=list)  # [steps, loss] of that roll-out
     versions: dict[str, str] = field(default_factory=dict)
     thumbnail: str = ""  # PNG, base64
+    published: str = ""  # the format it was imported from; "" when it was trained here
+    size: list[int] = field(default_factory=list)  # cells [height, width] it was made for, if said
 
 
 def versions() -> dict[str, str]:
@@ -81,17 +83,21 @@ def thumbnail(picture: Tensor, side: int = 64) -> str:
 def save(
     path: str | Path,
     automaton: CellularAutomaton,
-    recipe: Recipe,
+    recipe: Recipe | AutomatonPlan,
     origin: Origin | None = None,
     *,
     weights: Mapping[str, Tensor] | None = None,
     force: bool = True,
 ) -> None:
-    """Write a model file; ``weights`` instead of the automaton's own when given."""
+    """Write a model file; ``weights`` instead of the automaton's own when given.
+
+    A model that was trained elsewhere has no recipe: give the plan of its automaton instead.
+    """
     own = automaton.state_dict() if weights is None else weights
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in own.items()}
+    kind = "automaton" if isinstance(recipe, AutomatonPlan) else "recipe"
     about = {
-        "recipe": to_dict(recipe),
+        kind: to_dict(recipe),
         "rgb": {"scale": automaton.rgb_scale, "offset": automaton.rgb_offset},
         "origin": to_dict(origin or Origin()) | {"versions": versions()},
     }
@@ -108,15 +114,22 @@ def load(path: str | Path) -> tuple[CellularAutomaton, Recipe]:
 def load_model(path: str | Path) -> tuple[CellularAutomaton, Recipe, Origin]:
     """Read a model file with where it came from.
 
+    A model that was trained elsewhere has a recipe without preset and losses: all but its
+    automaton, task and size are our defaults.
+
     Raises ``InputError`` for a file that is missing, damaged, foreign or of a newer format.
     """
     file = model_file(path)
     tensors, header = _read(file, FORMAT)
     try:
         about = json.loads(header["nca-texture"])
-        recipe = from_dict(Recipe, about["recipe"])
         known = {each.name for each in fields(Origin)}
         origin = Origin(**{k: v for k, v in about.get("origin", {}).items() if k in known})
+        recipe = (
+            _without_recipe(from_dict(AutomatonPlan, about["automaton"]), origin)
+            if "automaton" in about
+            else from_dict(Recipe, about["recipe"])
+        )
         automaton = recipe.build_automaton()
         automaton.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as reason:
@@ -124,6 +137,16 @@ def load_model(path: str | Path) -> tuple[CellularAutomaton, Recipe, Origin]:
             f"{file.name} is damaged: its contents do not make a model ({_first_line(reason)})"
         ) from reason
     return automaton.requires_grad_(False).eval(), recipe, origin
+
+
+def _without_recipe(plan: AutomatonPlan, origin: Origin) -> Recipe:
+    """Say in a recipe what is known of a model that was trained elsewhere."""
+    training = TrainPlan()
+    if origin.size:
+        height, width = origin.size
+        training = replace(training, height=height, width=width)
+    task = "grow" if plan.living else "texture"
+    return Recipe(preset="", task=task, automaton=plan, training=training)
 
 
 def model_file(path: str | Path) -> Path:

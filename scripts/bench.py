@@ -5,7 +5,7 @@
 
 Times of one machine mean little on another, and on a busy machine little at all: what counts is
 the ratio of two contenders that took turns. Every call takes several steps, as training and
-rendering do (16 on small grids, 4 on the largest), and what a call costs besides is shared out
+rendering do (64 on small grids, 4 on the largest), and what a call costs besides is shared out
 among them; backward passes start from a gradient that is given. On a machine that is never quiet,
 `OMP_NUM_THREADS=1 taskset -c 0` counts the processor time of one thread.
 
@@ -252,7 +252,7 @@ def steps_table(
             state = torch.rand(batch, channels, size, size, device=device) - 0.5
             plain = size <= largest or device != "cpu"
             for training in (False, True):
-                steps = max(4, min(16, 2**19 // (batch * size * size)))
+                steps = max(4, min(64, 2**19 // (batch * size * size)))
                 contenders = step_contenders(
                     channels, hidden, state, steps, training=training, plain=plain
                 )

@@ -4,9 +4,9 @@
 
 FOLDER holds the textures, which are not ours to publish; the pictures go to runs/losses, which is
 ignored. Results are appended to docs/losses.jsonl as they come, what is there is not done again,
-and docs/losses.md is written from them. The measures are none of the losses: Gram matrices of VGG19
-and SqueezeNet, relative to the target's (0 at the target), and transport between patches on three
-scales. Weights of both networks are looked for as always.
+and docs/losses.md is written from them. The measures: Gram matrices of VGG19 and SqueezeNet,
+relative to the target's (0 at the target), and transport between patches on three scales. Weights
+of both networks are looked for as always.
 """
 
 import argparse
@@ -46,10 +46,12 @@ TEXTURES = (
 _TRIED = {"levels": 5, "samples": 384, "exemplar_samples": 768, "epsilon": 0.05, "iterations": 12}
 
 LOSSES = {
-    "sliced patches": (LossPlan("patch", options={"method": "sliced"}),),
-    "Sinkhorn patches, as first tried": (LossPlan("patch", options=_TRIED | {"debias": 0.0}),),
-    "Sinkhorn patches": (LossPlan("patch"),),
-    "VGG19, sliced": (LossPlan("sliced", 1e-3, {"features": "vgg19", "reduce": "mean"}),),
+    "sliced patches": (LossPlan(name="patch", options={"method": "sliced"}),),
+    "Sinkhorn patches, as first tried": (LossPlan(name="patch", options=_TRIED | {"debias": 0.0}),),
+    "Sinkhorn patches": (LossPlan(name="patch"),),
+    "VGG19, sliced": (
+        LossPlan(name="sliced", weight=1e-3, options={"features": "vgg19", "reduce": "mean"}),
+    ),
     "ours": PRESETS["draft"].recipe.losses[:-1],
 }
 
@@ -144,8 +146,8 @@ def report(found: Sequence[dict], minutes: float) -> str:
     lines = [
         f"# Losses compared\n\nThe rule of `draft`, {minutes:g} minutes of one core each, measured "
         f"after {' and '.join(map(str, STEPS))} steps (the mean of both). Distances are 0 at the "
-        "target; none of them is a loss that was trained with, but patches for those of that name. "
-        "Made by `scripts/compare_losses.py`.\n",
+        "target; none is a loss that was trained with, but patches for those of that name and for "
+        "ours. Made by `scripts/compare_losses.py`.\n",
         "| texture | loss | ms an iteration | iterations | VGG19 | SqueezeNet | patches |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]

@@ -1,8 +1,8 @@
 """Measure the peak memory and the speed of rendering, against the plain kernel.
 
 Every picture is made in a process of its own; memory is what it takes beyond what importing and a
-first small picture took. Seconds are those of the CPU, so that other work counts less; those of the
-kernel are of steps of a block of 256 rows, scaled to as many cells. Run with:
+first small picture took. Seconds are those of the clock, so leave the machine alone; those of the
+kernel are the median of steps of a block of 256 rows, scaled to as many cells. Run with:
 python scripts/measure_rendering.py [HEIGHT ...] [--append]
 """
 
@@ -15,6 +15,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 from bench import processor
 
@@ -44,7 +45,7 @@ def memory(name: str) -> int:
 
 
 def swept(height: int, budget: int | None) -> None:
-    """Render a picture; print the memory planned and taken, CPU seconds, and the way."""
+    """Render a picture; print the memory planned and taken, seconds, and the way."""
     from nca_texture.planning import plan
     from nca_texture.render import paint
 
@@ -53,24 +54,27 @@ def swept(height: int, budget: int | None) -> None:
         pass
     job = plan(made, (height, WIDTH), STEPS, memory=budget)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before, began = memory("VmRSS"), time.process_time()
+    before, began = memory("VmRSS"), time.perf_counter()
     for _ in paint(made, job):
         pass
-    took = time.process_time() - began
+    took = time.perf_counter() - began
     print(job.memory, memory("VmHWM") - before, took, job.way)
 
 
 def plain(height: int) -> None:
-    """Grow as many columns the plain way; print CPU seconds for a picture of ``height``."""
+    """Grow as many columns the plain way; print seconds for a picture of ``height``."""
     import torch
 
     rows, steps = 256, 16
     made = automaton()
     with torch.inference_mode():
         state = made.grow(made.seed(1, (rows, WIDTH)), 4)
-        began = time.process_time()
-        made.grow(state, steps)
-        print((time.process_time() - began) * height / rows * STEPS / steps)
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            made.grow(state, steps)
+            took.append(time.perf_counter() - began)
+        print(median(took) * height / rows * STEPS / steps)
 
 
 def main() -> None:
@@ -89,7 +93,7 @@ def main() -> None:
         "",
         f"{WIDTH} pixels wide, {STEPS} steps, 8 channels, 16 hidden.",
         "",
-        "| rows | way | MB planned | MB taken | CPU seconds | times the kernel's |",
+        "| rows | way | MB planned | MB taken | seconds | times the kernel's |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     print("\n".join(lines), flush=True)

@@ -26,7 +26,7 @@ import json, os, resource, signal, sys, traceback
 import torch
 from nca_texture.cli import main
 import nca_texture.recipe, nca_texture.render, nca_texture.runs, nca_texture.seams
-import nca_texture.losses.features, nca_texture.losses.patch
+import nca_texture.losses.features, nca_texture.losses.patch, nca_texture.quality.scorecard
 
 def become(job):
     os.chdir(job["place"])

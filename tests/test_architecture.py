@@ -13,14 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ runs store presets recipe training surgery film wang motion render planning "
-    "materials stills canvas states maps seams images files automaton losses targets kernels noise "
-    "errors",
+    "cli": "__init__ quality export runs imports store presets recipe training surgery film wang "
+    "motion render planning materials stills canvas states maps seams images files automaton "
+    "losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
+    "quality": "recipe planning automaton losses seams errors",
+    "export": "automaton files errors",
     "film": "surgery render images automaton noise",
     "runs": "store render recipe training curriculum images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
     "presets": "experiments recipe training kernels",
+    "imports": "recipe automaton kernels errors",
     "experiments": "recipe training curriculum",
     "recipe": "training surgery losses targets automaton kernels grid",
     "training": "pool surgery curriculum losses damage automaton noise devices",

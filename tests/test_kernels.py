@@ -1,7 +1,6 @@
 """Every kernel is the reference: values, gradients, chance, and it runs only when it can."""
 
 import copy
-import importlib.util
 import os
 import subprocess
 import sys
@@ -613,7 +612,7 @@ def test_without_a_gpu_triton_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(kernels.triton, "_installed", lambda: False)
     automaton = awake(channels=80, hidden=4)
     state = noise(1, 80, 4, 3).double()
     with pytest.raises(ValueError, match="triton kernel") as caught:

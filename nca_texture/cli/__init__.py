@@ -15,9 +15,12 @@ from nca_texture.cli import common
 from nca_texture.cli.animate import animate
 from nca_texture.cli.check import check
 from nca_texture.cli.doctor import doctor
+from nca_texture.cli.export import export
+from nca_texture.cli.imports import import_models
 from nca_texture.cli.info import info
 from nca_texture.cli.maps import maps
 from nca_texture.cli.samples import samples
+from nca_texture.cli.score import score
 from nca_texture.cli.tile import tile
 from nca_texture.cli.train import train
 from nca_texture.cli.wang import wang
@@ -31,8 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, wang, animate, maps, check, info, samples):
+for command in (train, tile, wang, animate, maps, export, check, score, info, samples):
     app.command()(command)
+app.command("import")(import_models)
 app.add_typer(weights, name="weights")
 app.command()(doctor)
 

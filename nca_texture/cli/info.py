@@ -7,6 +7,9 @@ import typer
 
 from nca_texture.cli import common
 
+# What nobody knows of a model that was trained elsewhere.
+_OF_TRAINING = ("preset", "losses", "seed", "iterations", "loss", "loss at steps", "recipe")
+
 
 @common.sentences
 def info(
@@ -49,9 +52,9 @@ def _model_or_checkpoint(path: Path) -> dict[str, Any]:
             "preset": recipe.preset,
             "recipe": to_dict(recipe),
         }
-    return {
+    about = {
         "file": str(path),
-        "kind": "model",
+        "kind": f"model, imported from {origin.published}" if origin.published else "model",
         "bytes": path.stat().st_size,
         "source": origin.source_note or origin.source,
         "sha256": origin.sha256,
@@ -63,6 +66,7 @@ def _model_or_checkpoint(path: Path) -> dict[str, Any]:
         "grid": f"{recipe.automaton.layout}, tiles on {automaton.grid.wraps or 'no axis'}",
         "perception": recipe.automaton.bank,
         "fire rate": automaton.fire_rate,
+        "limits": to_dict(automaton.limits),
         "rgb": f"state * {automaton.rgb_scale:g} + {automaton.rgb_offset:g}",
         "seed": recipe.training.seed,
         "iterations": origin.iterations,
@@ -74,6 +78,8 @@ def _model_or_checkpoint(path: Path) -> dict[str, Any]:
         "thumbnail": origin.thumbnail,
         "recipe": to_dict(recipe),
     }
+    unknown = _OF_TRAINING if origin.published else ()
+    return {name: value for name, value in about.items() if name not in unknown}
 
 
 def _picture(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ is imported when a state runs here, not before. With TRITON_INTERPRET=1 in the e
 anything imports Triton the kernels run in its interpreter, without a GPU: slow, but the same code.
 """
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -48,7 +49,7 @@ def grow(
 def reasons(rule: Rule, state: Tensor) -> list[str]:
     """List what keeps this kernel from running on ``state``; empty means it can."""
     found = []
-    if importlib.util.find_spec("triton") is None:
+    if not _installed():
         found.append("triton is not installed")
     if interpreted():
         if rule.precision == "bfloat16":
@@ -74,6 +75,11 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
     if state[:, 0].numel() > 2**30:
         found.append("there are more than 2**30 cells")
     return found
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def interpreted() -> bool:

@@ -1,0 +1,87 @@
+"""Trained automata for other programs; see base.py for what an exporter is.
+
+A new exporter is one file and one line of ``EXPORTERS``; one from outside is named
+"package.module:Class". Nothing here imports torch: a name is resolved when it is asked for.
+"""
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nca_texture.errors import InputError
+from nca_texture.files import atomic_write, check_folder, check_writable
+
+if TYPE_CHECKING:
+    from nca_texture.export.base import Exporter, Trained
+
+# Name -> class, and what `export --list` says of it.
+EXPORTERS: dict[str, tuple[str, str]] = {
+    "json": ("nca_texture.export.json:JsonExporter", "the rule as plain numbers, for any program"),
+}
+
+
+def pick_exporter(name: str) -> "Exporter":
+    """Make the exporter called ``name`` in ``EXPORTERS`` or "package.module:Class".
+
+    Raises ``ValueError`` with the nearest name when there is none, or when what is there is not an
+    exporter.
+    """
+    from nca_texture.export.base import Exporter
+
+    place = EXPORTERS[name][0] if name in EXPORTERS else name
+    if ":" not in place:
+        near = difflib.get_close_matches(name.lower(), EXPORTERS, 1, 0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"no exporter is called {name!r}; {hint}there are {', '.join(EXPORTERS)}")
+    module_name, _, class_name = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as reason:
+        raise ValueError(f"the exporter {name!r} cannot be imported: {reason}") from reason
+    if not (isinstance(found, type) and issubclass(found, Exporter)):
+        raise ValueError(f"{place} is no exporter; expected a class made from our Exporter")
+    return found()
+
+
+def check(name: str, exporter: "Exporter", models: "Sequence[Trained]") -> None:
+    """Raise ``InputError``, one sentence with all reasons, when ``models`` cannot be written."""
+    if len(models) > 1 and not exporter.many:
+        raise InputError(f"{name} holds one model; {len(models)} were given: export each by itself")
+    for model in models:
+        if reasons := exporter.reasons(model):
+            raise InputError(f"{model.name} cannot be exported to {name}: {'; '.join(reasons)}")
+
+
+def places(exporter: "Exporter", output: Path, names: Sequence[str]) -> list[Path]:
+    """Say where the files called ``names`` go: below ``output``, or it itself if it is a file."""
+    return [output / name if name else output for name in names]
+
+
+def write(
+    name: str, models: "Sequence[Trained]", output: Path, *, force: bool = False
+) -> list[Path]:
+    """Export ``models`` with the exporter called ``name`` to ``output``, and name what was written.
+
+    ``output`` is a file, or a folder for exporters without a suffix. Raises ``InputError`` when
+    the exporter cannot write the models, and when a file exists (unless ``force``): then nothing
+    has been written.
+    """
+    exporter = pick_exporter(name)
+    check(name, exporter, models)
+    if exporter.suffix:
+        check_writable(output, force=force)
+        check_folder(output.parent)
+    elif output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; give the name of a folder")
+    else:
+        check_folder(output)
+    files = exporter.files(models)
+    paths = places(exporter, output, list(files))
+    for path in paths:
+        check_writable(path, force=force)
+    for path, data in zip(paths, files.values(), strict=True):
+        with atomic_write(path, force=force) as file:
+            file.write(data)
+    return paths

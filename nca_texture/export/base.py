@@ -1,0 +1,116 @@
+"""What all exporters are: reasons why not, and files as bytes."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from nca_texture.automaton import CellularAutomaton
+
+Weights = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained automaton, and what an export tells of it."""
+
+    name: str  # a plain word: of files, identifiers and titles
+    automaton: CellularAutomaton
+    steps: int = 0  # how long to grow by default
+    source: str = ""  # what it learned, in words
+    sha256: str = ""  # of its model file
+    weights: Weights = "float32"  # what its numbers are rounded to
+    rounding: tuple[float, float] = (0.0, 0.0)  # mean and largest change of colours by that
+
+
+class Exporter(ABC):
+    """Writes trained automata for another program."""
+
+    suffix: ClassVar[str] = ""  # of the one file it writes; empty when it writes a folder
+    many: ClassVar[bool] = False  # whether several models go into one export
+
+    def reasons(self, model: Trained) -> list[str]:
+        """List what keeps ``model`` from being written, each a clause; empty when it can be."""
+        return []
+
+    @abstractmethod
+    def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
+        """Make all files: their bytes by name below the output; one called "" is the output."""
+
+    def advice(self, models: Sequence[Trained]) -> list[str]:
+        """Say, a sentence each, what to do with what was written."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What a target can run; whatever a model needs beyond it is a reason not to write it."""
+
+    rules: tuple[str, ...] = ("mlp", "abs")
+    layouts: tuple[str, ...] = ("square", "hex")
+    edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
+    living: bool = True
+    learned: bool = True  # filters of each channel that were trained
+    channels: int | None = None  # the most
+    numbers: int | None = None  # the most parameters
+
+    def lacking(self, automaton: CellularAutomaton) -> list[str]:
+        """List what ``automaton`` needs and the target has not."""
+        found = []
+        for what, needed, known in (
+            ("the rule", automaton.rule, self.rules),
+            ("the layout", automaton.grid.layout, self.layouts),
+            *(("the edge", edge, self.edges) for edge in dict.fromkeys(automaton.grid.edges)),
+        ):
+            if needed not in known:
+                found.append(f"{what} {needed} is not among {', '.join(known)}")
+        if automaton.living and not self.living:
+            found.append("it has a living mask")
+        if automaton.perception.bank.learned and not self.learned:
+            found.append("its filters were learned")
+        if self.channels is not None and automaton.channels > self.channels:
+            found.append(f"it has {automaton.channels} channels, more than {self.channels}")
+        if self.numbers is not None and automaton.num_parameters > self.numbers:
+            found.append(f"it has {automaton.num_parameters} parameters, more than {self.numbers}")
+        return found
+
+
+def quantised(weight: Tensor) -> tuple[Tensor, float]:
+    """Turn ``weight`` into int8 and the scale that turns it back: scale * int8."""
+    scale = max(weight.abs().max().item() / 127, 1e-12)
+    return (weight / scale).round().to(torch.int8), scale
+
+
+def rounded(model: Trained, weights: Weights) -> Trained:
+    """Return ``model`` with its numbers rounded to ``weights``, and how much that changes.
+
+    The change is measured in colours, in [0, 1], after 32 steps on 64 x 64 cells: mean and
+    largest. Longer growth of a texture amplifies any change, so that only its statistics stay.
+    """
+    if weights not in get_args(Weights):
+        raise ValueError(f"weights is {weights!r}; choose from {', '.join(get_args(Weights))}")
+    if weights == "float32":
+        return model
+    automaton = copy.deepcopy(model.automaton)
+    with torch.no_grad():
+        for parameter in automaton.parameters():
+            if weights == "float16":
+                parameter.copy_(parameter.half().float())
+            else:
+                numbers, scale = quantised(parameter)
+                parameter.copy_(numbers.float() * scale)
+        before, after = (
+            each.to_image(each.grow(each.seed(1, (64, 64), seed=0), 32, seed=0))
+            for each in (model.automaton, automaton)
+        )
+    change = (after - before).abs()
+    return replace(
+        model,
+        automaton=automaton,
+        weights=weights,
+        rounding=(change.mean().item(), change.max().item()),
+    )
