@@ -18,7 +18,7 @@ ARROWS = {
     "losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "quality": "recipe planning automaton losses seams errors",
-    "export": "automaton files errors",
+    "export": "automaton perception noise files errors",
     "film": "surgery render images automaton noise",
     "runs": "store render recipe training curriculum images files automaton targets errors",
     "store": "recipe training files automaton targets errors",
