@@ -18,6 +18,7 @@ PROJECT, SETUPTOOLS = SETTINGS["project"], SETTINGS["tool"]["setuptools"]
 FOLDERS = {"nca_texture": "nca_texture", "losses": "nca_texture/losses"}
 FOLDERS |= {"targets": "nca_texture/targets"}
 DATA = {"py.typed", "compact.safetensors"}
+ASSETS = {".css", ".html", ".js"}  # of exported pages
 
 
 def installed() -> dict[str, Path]:
@@ -27,7 +28,8 @@ def installed() -> dict[str, Path]:
         for path in sorted((ROOT / folder).rglob("*")):
             inside = path.relative_to(ROOT / folder)
             linked = folder == "nca_texture" and inside.parts[0] in ("losses", "targets")
-            if (path.suffix == ".py" or path.name in DATA) and not linked:
+            wanted = path.suffix == ".py" or path.suffix in ASSETS or path.name in DATA
+            if wanted and not linked:
                 found[f"{place}/{inside.as_posix()}"] = path
     return found
 

@@ -114,6 +114,7 @@ def _load(
             name=name,
             automaton=automaton,
             steps=common.steps_of(origin, recipe),
+            size=(recipe.training.height, recipe.training.width),
             source=origin.source_note or origin.source,
             sha256=file_sha256(model_file(path)),
         )

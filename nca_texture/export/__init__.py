@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 # Name -> class, and what `export --list` says of it.
 EXPORTERS: dict[str, tuple[str, str]] = {
+    "gallery": (
+        "nca_texture.export.gallery:GalleryExporter",
+        "a folder: a page for each model, and an index with pictures",
+    ),
+    "html": ("nca_texture.export.html:HtmlExporter", "a page to play with: one file, no network"),
     "glsl": ("nca_texture.export.glsl:GlslExporter", "GLSL to include, and compute shaders"),
     "wgsl": ("nca_texture.export.wgsl:WgslExporter", "a compute module for WebGPU"),
     "shadertoy": (

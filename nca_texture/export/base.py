@@ -21,6 +21,7 @@ class Trained:
     name: str  # a plain word: of files, identifiers and titles
     automaton: CellularAutomaton
     steps: int = 0  # how long to grow by default
+    size: tuple[int, int] = (64, 64)  # (height, width) of the grid it was trained on
     source: str = ""  # what it learned, in words
     sha256: str = ""  # of its model file
     weights: Weights = "float32"  # what its numbers are rounded to
