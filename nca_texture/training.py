@@ -547,6 +547,7 @@ class _Run:
         self.good = self.snapshot()
         self.theatre: Theatre | None = None  # what befalls in every roll-out
         self.goals: Tensor | None = None  # [classes, 4, H, W] that a curriculum starts from
+        self.lived = False  # whether its last good state has learned something
         self.recent: list[tuple[Tensor, Tensor]] = []  # (loss, gradient norm) since the last look
 
     def _begin(self) -> None:
@@ -711,7 +712,7 @@ class _Run:
         asleep = max(norms) < _ASLEEP
         if self.automaton.living:
             asleep = asleep or bool((self.pool.states[:, 3] < 0.1).all())
-        if asleep and self.automaton.living and self.good.iteration > 0:
+        if asleep and self.automaton.living and self.lived:
             return (self._go_back("the rule let everything die"),)
         if asleep:
             return (self._wake(),)
@@ -720,7 +721,7 @@ class _Run:
             turn = self.now.iteration // _CHECK_EVERY
             self.now.levels = lesson.moved(self.now.levels, statistics.fmean(losses), turn)
         if self.is_time(_SNAPSHOT_EVERY):
-            self.good = self.snapshot()
+            self.good, self.lived = self.snapshot(), True
         return ()
 
     def _go_back(self, what: str) -> str:
@@ -751,7 +752,7 @@ class _Run:
         self.automaton.draw_weights(self.init, draw)
         self._begin()
         self.now.first_loss = None
-        self.good = self.snapshot()
+        self.good, self.lived = self.snapshot(), False
         return f"the rule was dead at iteration {self.now.iteration}: drew new weights"
 
     def weigh(self, verdict: Verdict) -> bool:
@@ -806,7 +807,7 @@ class _Run:
         self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
         self.pool = Pool(snapshot.pool.to(self.automaton.weight_in.device), snapshot.pool_classes)
         self.recent = []
-        self.good = snapshot
+        self.good, self.lived = snapshot, snapshot.iteration > 0
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
