@@ -134,7 +134,8 @@ def errors(
     classes = torch.arange(count) % automaton.classes
     size = recipe.training.size
     state = automaton.seed(count, size, seed=SEED, classes=classes)
-    found, done, seen = {}, 0, None
+    found: dict[str, object] = {}
+    done, seen = 0, None
     for times in (1, 3, 10):
         state = automaton.grow(state, times * steps - done, seed=SEED, start=done)
         done = times * steps
@@ -179,7 +180,8 @@ def flooded(free: np.ndarray) -> np.ndarray:
     """Find what of ``free`` is connected to the border."""
     from scipy.ndimage import label
 
-    regions, _ = label(free)
+    regions = np.zeros(free.shape, np.int32)
+    label(free, output=regions)
     border = set(regions[0]) | set(regions[-1]) | set(regions[:, 0]) | set(regions[:, -1])
     return np.isin(regions, list(border - {0}))
 

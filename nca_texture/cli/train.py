@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from nca_texture.losses.total import TotalLoss
     from nca_texture.training import Report, TrainingError, TrainPlan
 
-_PRESETS = (
-    "draft, balanced, best, grow, or a published recipe: distill-2021, distill-2021-gram, "
-    "distill-2021-inception, munca-68, munca-150, munca-264, munca-588, noise-nca, growing-2020, "
-    "regenerating-2020; some have a -small size."
-)
+_PRESETS = "draft, balanced, best, grow, or another one that `nca-texture presets` lists."
 _FROM_PRESET = "the preset's"
 
 
@@ -528,7 +524,7 @@ def _film_to_board(
     import io
 
     from PIL import Image
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 
     from nca_texture.film import Shooting, film
 

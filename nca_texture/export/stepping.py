@@ -68,7 +68,7 @@ class Dialect:
 
     def product(self, columns: NDArray[np.float32], by: str) -> str:
         """Multiply a matrix, given by its columns [4, 4], by the vector called ``by``."""
-        numbers = ",".join(literal(value) for value in columns.ravel())
+        numbers = ",".join(literal(value) for value in columns.ravel().tolist())
         if self.by_columns:
             numbers = ",".join(map(self.vector, columns))
         if self.is_hlsl:  # constructors take rows there
