@@ -66,9 +66,15 @@ def unpacked(cells: np.ndarray, channels: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(state[None, :channels]))
 
 
-@functools.cache
 def opengl() -> Any:
-    """Make a context of OpenGL 4.3 without a window, or skip the test and say why."""
+    """Return a context of OpenGL 4.3 without a window, or skip the test and say why."""
+    context = _opengl()
+    context.__enter__()  # WebGPU, which looks for OpenGL as well, makes another one the current
+    return context
+
+
+@functools.cache
+def _opengl() -> Any:
     moderngl = pytest.importorskip("moderngl", reason="moderngl is not installed")
     try:
         return moderngl.create_context(standalone=True, backend="egl", require=430)

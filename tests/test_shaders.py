@@ -1,6 +1,7 @@
 """Exported shaders are compiled and stepped without a GPU: they fire the cells of the reference."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 import shaders
 import torch
 
+from nca_texture.export import isf
 from nca_texture.export.base import Trained
 from nca_texture.export.glsl import GlslExporter
+from nca_texture.export.godot import GodotExporter
 from nca_texture.export.isf import IsfExporter
 from nca_texture.export.shadertoy import ShadertoyExporter
 from nca_texture.export.unity import UnityExporter
@@ -131,17 +134,83 @@ def run_isf(trained: Trained, turns: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("case", ["texture", "hexagons", "picture"])
-def test_isf_steps_like_the_reference(case: str) -> None:
+def test_isf_steps_like_the_reference(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shaders.opengl()
     trained = shaders.model(case)
-    held = run_isf(trained, 4)
-    size = (256, 256)
+    monkeypatch.setattr(isf, "_SIDE", 24)  # cells; fewer are faster here
+    size = (24, 24)
+    held = run_isf(trained, 6)
     found = shaders.bands(held["state"], size, trained.automaton.channels)
     start = trained.automaton.seed(1, size, seed=1)
-    expected = trained.automaton.grow(start, 3, seed=1, kernel="reference")
+    expected = trained.automaton.grow(start, 5, seed=1, kernel="reference")
     assert (expected - start).abs().max() > 0.02
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
     assert held[""].std() > 0.01
+
+
+def run_godot(code: str, trained: Trained) -> list[torch.Tensor]:
+    """Run the compute shader with its push constants in a uniform block: first and last state."""
+    context = shaders.opengl()
+    code = code.replace("#[compute]\n", "").replace("set = 0, ", "")
+    code = code.replace("layout(push_constant, std430)", "layout(std140, binding = 0)")
+    version, _, rest = code.lstrip().partition("\n")
+    assert version == "#version 450"
+    program = context.compute_shader(f"{version}\n{rest}")
+    height, width = shaders.SIZE
+    groups = -(-trained.automaton.channels // 4)
+    buffers = [context.buffer(reserve=groups * height * width * 16) for _ in range(3)]
+    picture = context.buffer(reserve=height * width * 4)
+    world = context.buffer(reserve=32)
+
+    def call(task: int, order: list[int], step: int = 0) -> None:
+        numbers = [width, height, step, shaders.SEED, task, 0, 0, 0]
+        world.write(np.array(numbers, np.uint32).tobytes())
+        world.bind_to_uniform_block(0)
+        for binding, index in enumerate(order):
+            buffers[index].bind_to_storage_buffer(binding)
+        picture.bind_to_storage_buffer(3)
+        program.run(-(-width // 8), -(-height // 8))
+        context.memory_barrier()
+
+    def read(index: int) -> torch.Tensor:
+        data = np.frombuffer(buffers[index].read(), np.float32)
+        cells = data.reshape(groups, height, width, 4)
+        return shaders.unpacked(cells, trained.automaton.channels)
+
+    living = trained.automaton.living
+    sets = [[0, 1, 2], [2, 1, 0] if living else [1, 0, 2]]
+    call(0, [1, 0, 2])
+    first = read(0)
+    for step in range(shaders.STEPS):
+        call(1, sets[step % 2], step)
+        if living:
+            call(2, sets[step % 2], step)
+    last = sets[shaders.STEPS % 2]
+    call(3, last)
+    colours = np.frombuffer(picture.read(), np.uint8)
+    assert colours.std() > 1
+    return [first, read(last[0])]
+
+
+@pytest.mark.parametrize("case", ["texture", "hexagonal picture"])
+def test_godot_steps_like_the_reference(case: str) -> None:
+    shaders.opengl()
+    trained = shaders.model(case)
+    code = GodotExporter().files([trained])["step.glsl"].decode()
+    close(run_godot(code, trained), case)
+
+
+def test_scripts_for_godot_are_scripts() -> None:
+    parser = pytest.importorskip("gdtoolkit.parser", reason="gdtoolkit is not installed").parser
+    for case in ("texture", "picture"):
+        files = GodotExporter().files([shaders.model(case)])
+        for name, data in files.items():
+            if name.endswith(".gd"):
+                parser.parse(data.decode())
+            if name.endswith(".tscn"):
+                script = re.search(r'path="res://([^"]+)"', data.decode())
+                assert script is not None
+                assert script[1] in files
 
 
 @pytest.mark.parametrize("case", shaders.CASES)
@@ -163,3 +232,11 @@ def test_shaders_for_engines_compile(case: str, tmp_path: Path) -> None:
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
+    files = GodotExporter().files([trained])
+    code = files["step.glsl"].decode().replace("#[compute]\n", "")
+    (tmp_path / "godot.comp").write_text(code)
+    done = subprocess.run(
+        [compiler, "-V", "-o", "godot.spv", "godot.comp"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

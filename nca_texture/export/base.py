@@ -56,6 +56,7 @@ class Abilities:
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
     learned: bool = True  # filters of each channel that were trained
+    classes: bool = False  # several of them in one rule
     channels: int | None = None  # the most
     numbers: int | None = None  # the most parameters
 
@@ -73,6 +74,10 @@ class Abilities:
             found.append("it has a living mask")
         if automaton.perception.bank.learned and not self.learned:
             found.append("its filters were learned")
+        if automaton.condition != "none" and not self.classes:
+            found.append(f"it has {automaton.classes} classes, told apart by {automaton.condition}")
+        if automaton.fire_by != "cell":
+            found.append(f"chance decides for each {automaton.fire_by}, not for each cell")
         if self.channels is not None and automaton.channels > self.channels:
             found.append(f"it has {automaton.channels} channels, more than {self.channels}")
         if self.numbers is not None and automaton.num_parameters > self.numbers:

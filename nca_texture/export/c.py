@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from nca_texture.export.base import Exporter, Trained
+from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.shading import literal
 from nca_texture.export.stepping import title
 from nca_texture.noise import SEED_STATE
@@ -165,6 +165,10 @@ class CExporter(Exporter):
     """One header in C99 with static data and functions; nothing is allocated."""
 
     suffix = ".h"
+
+    def reasons(self, model: Trained) -> list[str]:
+        """Say what is not written yet: models of several classes."""
+        return Abilities().lacking(model.automaton)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the header; names in it begin with that of the model."""

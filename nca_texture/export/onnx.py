@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from nca_texture.errors import MissingError
-from nca_texture.export.base import Exporter, Trained
+from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.json import describe
 
 _OPSET, _IR = 18, 9  # of 2022: what runtimes of several years understand
@@ -24,6 +24,10 @@ class OnnxExporter(Exporter):
     """One file: of ``state`` [B, C, H, W] and ``fires`` [B, 1, H, W] the next state and colours."""
 
     suffix = ".onnx"
+
+    def reasons(self, model: Trained) -> list[str]:
+        """Say what is not written yet: models of several classes."""
+        return Abilities().lacking(model.automaton)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the graph; raises ``MissingError`` where the extra is not installed."""

@@ -68,7 +68,7 @@ class Dialect:
 
     def product(self, columns: NDArray[np.float32], by: str) -> str:
         """Multiply a matrix, given by its columns [4, 4], by the vector called ``by``."""
-        numbers = ",".join(literal(value) for value in columns.ravel().tolist())
+        numbers = ",".join(map(literal, columns.ravel().tolist()))
         if self.by_columns:
             numbers = ",".join(map(self.vector, columns))
         if self.is_hlsl:  # constructors take rows there
@@ -265,7 +265,7 @@ def _taps(kernel: NDArray[np.float32], dialect: Dialect) -> list[str]:
                 if not taps[f].any():
                     continue
                 same = bool((taps[f] == taps[f][0]).all())
-                factor = literal(taps[f][0]) if same else dialect.vector(taps[f])
+                factor = literal(float(taps[f][0])) if same else dialect.vector(taps[f])
                 lines.append(f"p{f * groups + g} += {factor} * {value};")
     return lines
 
