@@ -76,6 +76,17 @@ def zoo() -> dict[str, CellularAutomaton]:
         "living-hex": random_automaton(
             0.25, limits=Limits(state=3.0), grid=Grid("hex", ("zero", "torus")), **cell
         ),
+        "one-hot": random_automaton(
+            0.25, limits=Limits(state=3.0), grid=Grid("square", "zero"), condition="one-hot",
+            classes=3, **cell
+        ),
+        "elements": random_automaton(
+            0.1, channels=5, hidden=9, fire_by="element", condition="trainable-seed", classes=2,
+            limits=Limits(state=4.0),
+        ),
+        "genome": random_automaton(
+            0.02, channels=4, rule="abs", bank="distill-tf", condition="genome", classes=3,
+        ),
         "learned": random_automaton(
             0.06, channels=5, hidden=9, bank="learned", grid=Grid("hex", ("reflect", "replicate"))
         ),
@@ -172,6 +183,22 @@ def test_rotation_scale_and_size_of_a_step_are_those_of_grow(
         dx=1.25,
         fire_rate=0.3,
     )
+    np.testing.assert_allclose(found, expected[0], atol=TOLERANCE)
+    tab.close()
+
+
+@pytest.mark.parametrize("engine", ["webgl", "webgpu"])
+def test_cells_are_told_classes_as_the_automaton_tells_them(
+    browser: Browser, many: Path, engine: str
+) -> None:
+    tab = opened(browser, many, f"engine={engine}&paused=1&size=16x12&seed=7", size=(400, 300))
+    index, automaton = list(ZOO).index("one-hot"), ZOO["one-hot"]
+    script = f"nca.choose({index}, {WIDTH}, {HEIGHT}); nca.step(10)"
+    state_of(tab, automaton.channels, script)
+    shares = torch.tensor([[0.25, 0.0, 0.75]])
+    found = state_of(tab, automaton.channels, "nca.classes([0.25, 0, 0.75]); nca.step(10)")
+    state = automaton.grow(automaton.seed(1, (HEIGHT, WIDTH), seed=7), 10, seed=7)
+    expected = automaton.grow(automaton.tell(state, shares), 10, seed=7, start=10)
     np.testing.assert_allclose(found, expected[0], atol=TOLERANCE)
     tab.close()
 

@@ -115,6 +115,7 @@ def _load(
             automaton=automaton,
             steps=common.steps_of(origin, recipe),
             size=(recipe.training.height, recipe.training.width),
+            classes=recipe.target.classes,
             source=origin.source_note or origin.source,
             sha256=file_sha256(model_file(path)),
         )

@@ -24,6 +24,7 @@ class Trained:
     size: tuple[int, int] = (64, 64)  # (height, width) of the grid it was trained on
     source: str = ""  # what it learned, in words
     sha256: str = ""  # of its model file
+    classes: tuple[str, ...] = ()  # their names, if it has several
     weights: Weights = "float32"  # what its numbers are rounded to
     rounding: tuple[float, float] = (0.0, 0.0)  # mean and largest change of colours by that
 
@@ -55,6 +56,8 @@ class Abilities:
     layouts: tuple[str, ...] = ("square", "hex")
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
+    classes: bool = False  # channels that say what class a cell is of, and learned seeds
+    elements: bool = False  # chance for each number of a cell
     learned: bool = True  # filters of each channel that were trained
     classes: bool = False  # several of them in one rule
     channels: int | None = None  # the most
@@ -72,6 +75,10 @@ class Abilities:
                 found.append(f"{what} {needed} is not among {', '.join(known)}")
         if automaton.living and not self.living:
             found.append("it has a living mask")
+        if automaton.condition != "none" and not self.classes:
+            found.append(f"it is told classes by {automaton.condition}")
+        if automaton.fire_by == "element" and not self.elements:
+            found.append("chance decides for each number, not for each cell")
         if automaton.perception.bank.learned and not self.learned:
             found.append("its filters were learned")
         if automaton.condition != "none" and not self.classes:

@@ -85,6 +85,10 @@ def about(model: Trained) -> dict[str, Any]:
     picture, largest = _grown(model)
     return describe(model) | {
         "parameters": automaton.num_parameters,
+        **{
+            name: None if (value := getattr(automaton, name)) is None else value.tolist()
+            for name in ("codes", "seeds")
+        },
         "filters": list(bank.filters),
         "per_channel": bank.per_channel,
         "basis": None

@@ -17,9 +17,13 @@ def describe(model: Trained) -> dict[str, Any]:
         "sha256": model.sha256,
         "rule": automaton.rule,
         "channels": automaton.channels,
+        "own": automaton.own,  # the rule changes these; the others say what class a cell is of
         "hidden": automaton.hidden,
         "layout": automaton.grid.layout,
         "edges": list(automaton.grid.edges),
+        "classes": list(model.classes) or [str(i + 1) for i in range(automaton.classes)],
+        "condition": automaton.condition,
+        "fire_by": automaton.fire_by,
         "fire_rate": automaton.fire_rate,
         "fire_limit": round(automaton.fire_rate * 2**24),
         "living": automaton.living,
@@ -46,7 +50,7 @@ class JsonExporter(Exporter):
         (model,) = models
         automaton = model.automaton
         about = describe(model) | {"filters": automaton.perception.filters().tolist()}
-        for name in ("weight_in", "bias_in", "weight_out", "bias_out"):
+        for name in ("weight_in", "bias_in", "weight_out", "bias_out", "codes", "seeds"):
             value = getattr(automaton, name)
             about[name] = None if value is None else value.tolist()
         return {"": (json.dumps(about, ensure_ascii=False) + "\n").encode()}

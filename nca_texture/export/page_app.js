@@ -15,7 +15,9 @@ const number = (name, otherwise) => {
 
 const app = {
   model: Math.max(0, MODELS.findIndex((model) => model.name === hash.get('model'))),
-  brushModel: 0,
+  choice: null, // what is painted: { kind: 'model' or 'class', index }
+  share: 1, // how much of a class is painted; the rest is as elsewhere
+  weights: [1], // of the classes of the model
   seedText: hash.get('seed') ?? '0',
   seed: 0,
   steps: 0,
@@ -60,6 +62,7 @@ function world() {
       taps: MODELS.map((model) => (model.basis ? tapsOf(model, app.hex) : new Float32Array(72))),
       fireLimits: MODELS.map((model) =>
         (app.fire === null ? model.fire_limit : Math.round(app.fire * 2 ** 24))),
+      fireStreams: Array.from({ length: GROUPS }, (_, g) => streamSeed(app.seed, FIRE_EACH, g)),
     };
   }
   worldCache.step = app.steps;
@@ -114,7 +117,7 @@ function restart() {
   app.seed = seedNumber(app.seedText);
   app.steps = 0;
   app.debt = 0;
-  app.engine.load(seedState(base(), app.seed, app.width, app.height));
+  app.engine.load(seedState(base(), app.seed, app.width, app.height, app.weights));
   app.touched += 1;
   app.stopAt = still && !hash.has('paused') ? base().steps : Infinity;
   changed();
@@ -249,23 +252,51 @@ function capsule([x0, y0], [x1, y1], radius, act) {
   }
 }
 
-function fillOf(plant) {
+// What a brush does to each channel: how much stays, what is put there, how much noise is added.
+function changeOf(kind, weights = app.weights) {
   const model = base();
-  return {
-    plant, channels: model.channels,
-    noise: model.seed.kind === 'noise' ? model.seed.amount : 0,
-    streams: Array.from({ length: 8 }, (_, g) => streamSeed(app.seed, SEED_STATE, g)),
-  };
+  const [keep, fill, noise] = [0, 0, 0].map(() => new Float32Array(4 * GROUPS));
+  keep.fill(1);
+  const { own } = model;
+  if (kind !== 'tell') {
+    keep.fill(0, 0, own);
+    if (model.seed.kind === 'noise') noise.fill(model.seed.amount, 0, own);
+    const learned = learnedSeed(model, weights);
+    if (kind === 'plant') fill.fill(1, 3, own);
+    if (kind === 'plant' || model.seed.kind !== 'cell') learned && fill.set(learned.numbers, learned.first);
+  }
+  if (kind !== 'erase' && model.codes) {
+    fill.set(mixed(model.codes, weights), own);
+    keep.fill(0, own, model.channels);
+  }
+  const streams = Uint32Array.from({ length: GROUPS }, (_, g) => streamSeed(app.seed, SEED_STATE, g));
+  return { keep, fill, noise, streams };
+}
+
+// The weights of classes that the brush paints.
+function paintedWeights() {
+  return app.weights.map((weight, i) =>
+    weight * (1 - app.share) + (i === app.choice.index ? app.share : 0));
+}
+
+// Tell all cells what class they are of; where nothing is held, only a seed can tell.
+function tellAll() {
+  if (!base().codes) { restart(); return; }
+  app.engine.brush(world(), [0, 0, 0, 0], 1e6, changeOf('tell'));
+  app.touched += 1;
 }
 
 function stroke(from, to) {
   const { control } = app;
   if (app.tool === 'erase') {
-    app.engine.brush(world(), [...from, ...to], app.radius, fillOf(false));
+    app.engine.brush(world(), [...from, ...to], app.radius, changeOf('erase'));
   } else if (app.tool === 'plant') {
-    app.engine.brush(world(), [...to, ...to], 0.71, fillOf(true));
+    app.engine.brush(world(), [...to, ...to], 0.5, changeOf('plant'));
+  } else if (app.tool === 'paint' && app.choice.kind === 'class') {
+    const change = changeOf(base().codes ? 'tell' : 'erase', paintedWeights());
+    app.engine.brush(world(), [...from, ...to], app.radius, change);
   } else if (app.tool === 'paint') {
-    capsule(from, to, app.radius, (i) => { control[i] = app.brushModel; });
+    capsule(from, to, app.radius, (i) => { control[i] = app.choice.index; });
     app.modelPainted = true;
   } else if (app.tool === 'slow') {
     capsule(from, to, app.radius, (i) => { control[i + 1] = Math.round(app.local * 2.55); });
@@ -399,6 +430,8 @@ function showOptions() {
   $('option-size').hidden = tool === 'plant';
   $('option-speed').hidden = tool !== 'slow';
   $('option-model').hidden = tool !== 'paint';
+  $('option-share').hidden = tool !== 'paint' || app.choice?.kind !== 'class';
+  $('share-out').textContent = `${Math.round(app.share * 100)}%`;
   $('forget').hidden = !({ slow: app.speedPainted, comb: app.fieldPainted,
     paint: app.modelPainted }[tool]);
   if (tool === 'plant') $('options').hidden = true;
@@ -455,12 +488,7 @@ function showModel() {
   $('fixed').hidden = Boolean(model.basis);
   for (const id of ['angle', 'preset', 'dx']) $(id).disabled = !turns;
   $('tools').querySelector('[data-tool=comb]').hidden = !turns;
-  for (const [id, chosen] of [['picker', app.model], ['option-model', app.brushModel]]) {
-    [...$(id).children].forEach((chip, i) => {
-      chip.setAttribute('aria-checked', String(i === chosen));
-      chip.tabIndex = i === chosen ? 0 : -1;
-    });
-  }
+  showChips();
   showOuts();
 }
 
@@ -481,31 +509,96 @@ function showOuts() {
   $('cells').checked = app.cells;
 }
 
-function chips(id, choose) {
-  $(id).replaceChildren(...MODELS.map((model, i) => {
+// Chips of which one is chosen: { name, picture, chosen, choose }.
+function chips(id, choices) {
+  const focused = [...$(id).children].indexOf(document.activeElement);
+  $(id).replaceChildren(...choices.map(({ name, picture, chosen, choose }, i) => {
     const chip = document.createElement('button');
     chip.type = 'button';
     chip.className = 'chip';
     chip.setAttribute('role', 'radio');
-    if (model.thumbnail) {
+    chip.setAttribute('aria-checked', String(chosen));
+    chip.tabIndex = chosen || (i === 0 && !choices.some((each) => each.chosen)) ? 0 : -1;
+    if (picture) {
       const image = document.createElement('img');
-      image.src = model.thumbnail;
+      image.src = picture;
       image.alt = '';
       chip.append(image);
     }
-    chip.append(model.name);
-    chip.addEventListener('click', () => choose(i));
+    chip.append(name);
+    chip.addEventListener('click', choose);
     chip.addEventListener('keydown', (event) => {
       const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!way) return;
       event.preventDefault();
       event.stopPropagation();
-      const next = (i + way + MODELS.length) % MODELS.length;
-      choose(next);
-      $(id).children[next].focus();
+      const next = (i + way + choices.length) % choices.length;
+      choices[next].choose();
+      $(id).children[next]?.focus();
     });
     return chip;
   }));
+  $(id).children[focused]?.focus();
+  $(id).hidden = choices.length < 2;
+}
+
+function showChips() {
+  const model = base();
+  const classes = model.classes.map((name, index) => ({ name, index, kind: 'class' }));
+  const models = MODELS.map((each, index) =>
+    ({ name: each.name, index, kind: 'model', picture: each.thumbnail }));
+  chips('picker', models.map((each) =>
+    ({ ...each, chosen: each.index === app.model, choose: () => chooseModel(each.index) })));
+  chips('classes', classes.map((each) =>
+    ({ ...each, chosen: app.weights[each.index] === 1, choose: () => chooseClass(each.index) })));
+  const choices = [...(classes.length > 1 ? classes : []), ...(models.length > 1 ? models : [])];
+  const same = (each) => each.kind === app.choice?.kind && each.index === app.choice.index;
+  if (!choices.some(same)) {
+    const other = choices.find((each) => each.kind === 'class' ? app.weights[each.index] !== 1 :
+      each.index !== app.model);
+    app.choice = other ? { kind: other.kind, index: other.index } : null;
+  }
+  chips('option-model', choices.map((each) => ({ ...each, chosen: same(each), choose: () => {
+    app.choice = { kind: each.kind, index: each.index };
+    showChips();
+    showOptions();
+  } })));
+  $('tools').querySelector('[data-tool=paint]').hidden = choices.length < 2;
+  $('mixing').hidden = classes.length < 2;
+  if ($('mix').children.length !== classes.length) {
+    $('mix').replaceChildren(...classes.map(({ name, index }) => {
+      const row = document.createElement('label');
+      row.className = 'row';
+      const [text, slider] = [document.createElement('span'), document.createElement('input')];
+      text.textContent = name;
+      Object.assign(slider, { type: 'range', min: 0, max: 100, step: 1 });
+      slider.addEventListener('input', () => {
+        const shares = [...$('mix').querySelectorAll('input')].map((each) => Number(each.value));
+        const sum = shares.reduce((a, b) => a + b, 0);
+        app.weights = sum ? shares.map((share) => share / sum) : app.weights;
+        tellAll();
+        showChips();
+      });
+      row.append(text, slider);
+      return row;
+    }));
+  }
+  [...$('mix').querySelectorAll('input')].forEach((slider, i) => {
+    if (slider !== document.activeElement) slider.value = Math.round(app.weights[i] * 100);
+  });
+}
+
+function chooseClass(index) {
+  app.weights = app.weights.map((_, i) => (i === index ? 1 : 0));
+  tellAll();
+  showChips();
+}
+
+function firstClass() {
+  const { classes } = base();
+  app.weights = Array.from({ length: Math.max(1, classes.length) }, (_, i) => (i === 0 ? 1 : 0));
+  const asked = classes.indexOf(hash.get('class'));
+  if (asked > 0) app.weights = app.weights.map((_, i) => (i === asked ? 1 : 0));
 }
 
 // A texture goes over into another where it stands; what grows from a cell starts anew.
@@ -515,9 +608,10 @@ function chooseModel(index) {
   const model = base();
   const same = before.layout === model.layout && String(before.edges) === String(model.edges);
   app.fire = null;
+  firstClass();
   if (before.layout !== model.layout) app.hex = model.layout === 'hex' ? 1 : 0;
   changed();
-  if (before.living || model.living || !same) {
+  if (before.living || model.living || before.codes || model.codes || !same) {
     if (app.fitted) setSize(...fitSize());
     else { plainControl(); restart(); fitView(); }
   } else {
@@ -525,7 +619,7 @@ function chooseModel(index) {
     app.modelPainted = false;
     app.controlDirty = true;
   }
-  if (app.brushModel === index) app.brushModel = (index + 1) % MODELS.length;
+  app.choice = null;
   showModel();
   showTool();
   writeHash();
@@ -690,6 +784,7 @@ function listenToControls() {
   slide('zoom', (value) => zoomAt(2 ** (value / 10) * app.view.pixel / app.fit,
     canvas.width / 2, canvas.height / 2));
   slide('radius', setRadius);
+  slide('share', (value) => { app.share = value / 100; showOptions(); });
   slide('local', (value) => { app.local = value; showOptions(); });
   on('cells', 'change', () => { app.cells = $('cells').checked; });
   on('preset', 'change', () => applyField($('preset').value));
@@ -827,13 +922,7 @@ async function start() {
   app.hex = base().layout === 'hex' ? 1 : 0;
   const asked = /^(\d+)x(\d+)$/.exec(hash.get('size') ?? '');
   app.fitted = !asked;
-  app.brushModel = (app.model + 1) % MODELS.length;
-  if (MODELS.length > 1) {
-    chips('picker', chooseModel);
-    chips('option-model', (index) => { app.brushModel = index; showModel(); });
-    $('picker').hidden = false;
-    $('tools').querySelector('[data-tool=paint]').hidden = false;
-  }
+  firstClass();
   $('seed').value = app.seedText;
   setSize(...(asked ? [Number(asked[1]), Number(asked[2])] : fitSize()));
   if (base().living) app.radius = 5;
@@ -865,10 +954,12 @@ window.nca = {
   choose(index, width, height) { // begin anew with a model of its own size
     Object.assign(app, { model: index, fire: null, fitted: false });
     app.hex = base().layout === 'hex' ? 1 : 0;
+    firstClass();
     setSize(width, height);
     showModel();
   },
   field(name) { applyField(name); },
+  classes(weights) { app.weights = weights; tellAll(); showChips(); },
   direction(row, column) { // radians by which the rule is turned in a cell
     const i = (row * app.width + column) * 4;
     return app.angle + Math.atan2(app.control[i + 3] - 128, app.control[i + 2] - 128);

@@ -49,7 +49,7 @@ function packRule(model) {
     }
   }
   const width = mlp ? seen : 2 * (channels + seen);
-  const rows = mlp ? model.hidden : channels;
+  const rows = mlp ? model.hidden : model.own; // what is held is seen but not changed
   const units = Math.ceil(rows / 4);
   const stream = [];
   for (let h = 0; h < units; ++h) {
@@ -65,13 +65,13 @@ function packRule(model) {
       for (const row of lanes) {
         for (let lane = 0; lane < 4; ++lane) {
           const channel = g * 4 + lane;
-          stream.push(row < rows && channel < channels ? weightOut[channel * rows + row] : 0);
+          stream.push(row < rows && channel < model.own ? weightOut[channel * rows + row] : 0);
         }
       }
     }
   }
   const biasAt = stream.length / 4;
-  if (biasOut) for (let c = 0; c < groups * 4; ++c) stream.push(c < channels ? biasOut[c] : 0);
+  if (biasOut) for (let c = 0; c < groups * 4; ++c) stream.push(c < model.own ? biasOut[c] : 0);
   const kernelsAt = stream.length / 4;
   const learned = numbersOf(model.tensors.kernels);
   const count = kernelsAt + (learned ? 18 * perChannel * groups : 0);
@@ -144,6 +144,7 @@ function pcg4d(x, y, z, w) {
 }
 
 const SEED_STATE = 1;
+const FIRE_EACH = 4;
 const streamSeed = (seed, purpose, index) => pcg4d(index, purpose, 0, seed)[3] >>> 0;
 
 // A number is its own seed; any other text is hashed, as the command line does (BLAKE2s).
@@ -186,32 +187,48 @@ function seedNumber(text) {
   return h[0] >>> 0;
 }
 
+// Weights of classes times what is learned, or written, for each: numbers of one cell.
+function mixed(rows, weights) {
+  return rows[0].map((_, i) => rows.reduce((sum, row, c) => sum + row[i] * weights[c], 0));
+}
+
+// What a seed of classes mixed by `weights` is made of, for the channels from `first` on.
+function learnedSeed(model, weights) {
+  const first = model.living ? 4 : 0;
+  return model.seeds ? { first, numbers: mixed(model.seeds, weights) } : null;
+}
+
 // State to start from: vectors of four channels, [group][row][column].
-function seedState(model, seed, width, height) {
+function seedState(model, seed, width, height, weights) {
   const state = new Float32Array(GROUPS * height * width * 4);
-  const groups = Math.ceil(model.channels / 4);
   const { kind, amount, place } = model.seed;
+  const at = (c, cell) => ((c >> 2) * height * width + cell) * 4 + (c & 3);
   if (kind === 'noise') {
-    for (let g = 0; g < groups; ++g) {
+    for (let g = 0; g * 4 < model.own; ++g) {
       const stream = streamSeed(seed, SEED_STATE, g);
-      const lanes = Math.min(4, model.channels - g * 4);
-      let at = g * height * width * 4;
-      for (let y = 0; y < height; ++y) {
-        for (let x = 0; x < width; ++x, at += 4) {
-          const bits = pcg4d(x, y, 0, stream);
-          for (let lane = 0; lane < lanes; ++lane) {
-            state[at + lane] = ((bits[lane] >>> 8) / 2 ** 24 - 0.5) * amount;
-          }
+      const lanes = Math.min(4, model.own - g * 4);
+      for (let cell = 0; cell < width * height; ++cell) {
+        const bits = pcg4d(cell % width, Math.floor(cell / width), 0, stream);
+        for (let lane = 0; lane < lanes; ++lane) {
+          state[at(g * 4 + lane, cell)] = ((bits[lane] >>> 8) / 2 ** 24 - 0.5) * amount;
         }
       }
     }
   }
-  if (kind === 'cell') {
-    const y = Math.min(Math.trunc(place[0] * height), height - 1);
-    const x = Math.min(Math.trunc(place[1] * width), width - 1);
-    for (let c = 3; c < model.channels; ++c) {
-      state[(((c >> 2) * height + y) * width + x) * 4 + (c & 3)] = 1;
-    }
+  const y = Math.min(Math.trunc(place[0] * height), height - 1);
+  const x = Math.min(Math.trunc(place[1] * width), width - 1);
+  const planted = y * width + x;
+  if (kind === 'cell') for (let c = 3; c < model.own; ++c) state[at(c, planted)] = 1;
+  const learned = learnedSeed(model, weights);
+  learned?.numbers.forEach((value, i) => {
+    const c = learned.first + i;
+    if (kind === 'cell') state[at(c, planted)] = value;
+    else for (let cell = 0; cell < width * height; ++cell) state[at(c, cell)] += value;
+  });
+  if (model.codes) {
+    mixed(model.codes, weights).forEach((value, i) => {
+      for (let cell = 0; cell < width * height; ++cell) state[at(model.own + i, cell)] = value;
+    });
   }
   return state;
 }
@@ -298,13 +315,13 @@ function ruleSource(model, packed, d) {
     each(groups, (g) => `u${g} += ${product(1 + (inputs + g) * 4, 'a')};`);
     lines.push('}');
   } else {
-    each(groups, (g) => d.variable(`u${g}`, `W(${g * stride})`));
+    each(groups, (g) => d.variable(`u${g}`, g < units ? `W(${g * stride})` : zero));
     const plain = [...Array(groups).keys()].map((g) => `c${g}`);
     plain.push(...[...Array(filters * groups).keys()].map((i) => `x${i}`));
     const both = [...plain, ...plain.map((name) => `abs(${name})`)];
     both.forEach((value, i) => {
       lines.push(`{ ${d.variable('s', value)}`);
-      each(groups, (g) => {
+      each(units, (g) => {
         const at = g * stride + 1 + i * 4;
         return `u${g} += ${['x', 'y', 'z', 'w'].map((one, n) =>
           `W(${at + n}) * s.${one}`).join(' + ')};`;

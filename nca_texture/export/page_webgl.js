@@ -69,6 +69,7 @@ vec4 W(int k) { return texelFetch(weights, ivec2(k & 1023, k >> 10), 0); }`;
       : `o${i} = raw(cell, ${g});`;
   });
   const { state } = model.limits;
+  const each = model.fire_by === 'element';
   return `${GLSL_HEAD}${GLSL_PCG}${glslNumbers(format, range)}
 ${weights}
 uniform vec4 taps[18];
@@ -78,6 +79,7 @@ uniform int own;
 uniform bool mixed;
 uniform vec2 turned, inverse;
 uniform float dt;
+uniform uint streams[${GROUPS}]; // of chance for each number, not for each cell
 ${outs.map((i) => `layout(location = ${i}) out vec4 o${i};`).join('\n')}
 vec4 limited(vec4 v) { return ${state === null ? 'v' :
     `clamp(v, ${decimal(-state)}, ${decimal(state)})`}; }
@@ -90,6 +92,10 @@ float inside(int k) {
 }
 vec4 tap(int k) { return taps[parity * 9 + k]; }
 vec4 fetch(ivec2 at, int group) { return decode(raw(at, group)); }
+vec4 fires(int group, uint most) {
+  uvec4 bits = pcg4d(uvec4(uvec2(cell), chance.x, streams[group])) >> 8u;
+  return vec4(lessThan(bits, uvec4(most)));
+}
 void main() {
   cell = ivec2(gl_FragCoord.xy);
   parity = cell.y & 1;
@@ -97,7 +103,7 @@ void main() {
   if (mixed && int(local.x + 0.5) != own) discard;
   uvec4 bits = pcg4d(uvec4(uvec2(cell), chance));
   uint most = local.y > 254.5 ? fireLimit : uint(float(fireLimit) * local.y / 255.0);
-  bool acts = (bits.x >> 8u) < most;
+  bool acts = ${each ? 'true' : '(bits.x >> 8u) < most'};
   vec2 turn = turned;
   vec2 combed = (local.zw - 128.0) / 127.0;
   if (combed.x < 0.9999) {
@@ -108,7 +114,7 @@ void main() {
   ${[...Array(packed.groups).keys()].map((g) => `vec4 C${g}, U${g};`).join(' ')}
   if (acts) {
     ${ruleSource(model, packed, GLSL)}
-    ${[...Array(packed.groups).keys()].map((g) => `C${g} = c${g}; U${g} = u${g} * dt;`).join(' ')}
+    ${[...Array(packed.groups).keys()].map((g) => `C${g} = c${g}; U${g} = u${g} * dt${each ? ` * fires(${g}, most)` : ''};`).join(' ')}
   }
   ${written.join('\n  ').replace(/\b([cu])(\d+)\b/g, (_, kind, g) => `${kind.toUpperCase()}${g}`)}
 }`;
@@ -119,6 +125,7 @@ function glslLife(format, range, count) {
   return `${GLSL_HEAD}${glslNumbers(format, range)}
 uniform sampler2DArray before;
 uniform uint mortal; // bit i: model i has a living mask
+uniform int owns[${MODELS.length}]; // channels that a model changes; others do not die
 uniform int first;
 ${[...Array(count).keys()].map((i) => `layout(location = ${i}) out vec4 o${i};`).join('\n')}
 bool alive(sampler2DArray cells, ivec2 cell) {
@@ -134,9 +141,12 @@ void main() {
   ivec2 cell = ivec2(gl_FragCoord.xy);
   uint model = uint(texelFetch(control, cell, 0).x * 255.0 + 0.5);
   bool stays = ((mortal >> model) & 1u) == 0u || (alive(before, cell) && alive(state, cell));
-  vec4 nothing = encode(vec4(0.0), vec4(0.0));
-  ${[...Array(count).keys()].map((i) =>
-    `o${i} = stays ? raw(cell, first + ${i}) : nothing;`).join('\n  ')}
+  float own = float(owns[min(int(model), ${MODELS.length - 1})]);
+  ${[...Array(count).keys()].map((i) => `{
+    vec4 cells = raw(cell, first + ${i});
+    vec4 held = step(vec4(own - 0.5), float(4 * (first + ${i})) + vec4(0, 1, 2, 3));
+    o${i} = stays ? cells : mix(encode(vec4(0.0), vec4(0.0)), cells, held);
+  }`).join('\n  ')}
 }`;
 }
 
@@ -150,16 +160,16 @@ function glslBrush(format, range, count) {
   return `${GLSL_HEAD}${GLSL_PLACES}${GLSL_PCG}${glslNumbers(format, range)}
 uniform vec4 stroke; // from, to: cells across, picture heights down
 uniform float radius;
-uniform float noise; // what erased cells are filled with: as much noise as in the seed
-uniform uint streams[8];
-uniform int plant, channels, first; // plant: a seed, not an empty disc
+// Of each group of channels: how much stays, what is put there, how much noise is added.
+uniform vec4 keep[${GROUPS}], fill[${GROUPS}], noise[${GROUPS}];
+uniform uint streams[${GROUPS}];
+uniform int first;
 ${[...Array(count).keys()].map((i) => `layout(location = ${i}) out vec4 o${i};`).join('\n')}
-vec4 filling(int group, ivec2 cell) {
-  vec4 live = step(vec4(group * 4) + vec4(0, 1, 2, 3), vec4(float(channels) - 0.5));
-  if (plant == 1) return group == 0 ? vec4(0, 0, 0, 1) : live;
-  if (noise == 0.0) return vec4(0.0);
-  uvec4 bits = pcg4d(uvec4(uvec2(cell), 0u, streams[min(group, 7)]));
-  return (vec4(bits >> 8u) / 16777216.0 - 0.5) * noise * live;
+vec4 filled(int group, ivec2 cell) {
+  vec4 old = raw(cell, group);
+  vec4 dice = vec4(pcg4d(uvec4(uvec2(cell), 0u, streams[group])) >> 8u) / 16777216.0;
+  vec4 put = encode(fill[group] + (dice - 0.5) * noise[group], vec4(0.5));
+  return mix(put, old, keep[group]);
 }
 void main() {
   ivec2 cell = ivec2(gl_FragCoord.xy);
@@ -170,9 +180,9 @@ void main() {
   if (edges.x == 0) from.x -= whole.x * round((from.x - along.x * 0.5) / whole.x);
   if (edges.y == 0) from.y -= whole.y * round((from.y - along.y * 0.5) / whole.y);
   float t = clamp(dot(from, along) / max(dot(along, along), 1e-6), 0.0, 1.0);
-  if (length(from - along * t) > radius) discard;
+  bool far = length(from - along * t) > radius;
   ${[...Array(count).keys()].map((i) =>
-    `o${i} = encode(filling(first + ${i}, cell), vec4(0.5));`).join('\n  ')}
+    `o${i} = far ? raw(cell, first + ${i}) : filled(first + ${i}, cell);`).join('\n  ')}
 }`;
 }
 
@@ -477,6 +487,7 @@ class WebGLEngine {
         gl.uniform2f(built.at('turned'), Math.cos(world.angle), Math.sin(world.angle));
         gl.uniform2f(built.at('inverse'), 1 / world.dx, 1 / world.dx ** 2);
         gl.uniform1f(built.at('dt'), world.dt);
+        gl.uniform1uiv(built.at('streams'), world.fireStreams);
         gl.drawArrays(gl.TRIANGLES, 0, 3);
       });
     }
@@ -492,6 +503,7 @@ class WebGLEngine {
         gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.states[this.now]);
         gl.uniform1i(built.at('before'), 2);
         gl.uniform1ui(built.at('mortal'), mortal.reduce((bits, i) => (bits | (1 << i)) >>> 0, 0));
+        gl.uniform1iv(built.at('owns'), MODELS.map((model) => model.own));
         gl.uniform1i(built.at('first'), first);
         gl.drawArrays(gl.TRIANGLES, 0, 3);
         gl.bindTexture(gl.TEXTURE_2D_ARRAY, null);
@@ -500,23 +512,23 @@ class WebGLEngine {
     this.now = result;
   }
 
-  // Empty a capsule of cells, or put a seed there.
-  brush(world, stroke, radius, fill) {
+  // Change the cells of a capsule as `change` says, a vector of four for each group of channels.
+  brush(world, stroke, radius, change) {
     const { gl } = this;
+    const target = (this.now + 1) % 3;
     gl.viewport(0, 0, this.width, this.height);
     this.spans().forEach(([first, count], span) => {
       const built = this.program(`brush ${count}`, () => glslBrush(this.format, this.range, count));
-      gl.bindFramebuffer(gl.FRAMEBUFFER, this.frames[this.now][span]);
-      this.use(built, (this.now + 1) % 3, world);
+      gl.bindFramebuffer(gl.FRAMEBUFFER, this.frames[target][span]);
+      this.use(built, this.now, world);
       gl.uniform4fv(built.at('stroke'), stroke);
       gl.uniform1f(built.at('radius'), radius);
-      gl.uniform1f(built.at('noise'), fill.noise);
-      gl.uniform1uiv(built.at('streams'), fill.streams);
-      gl.uniform1i(built.at('plant'), fill.plant ? 1 : 0);
-      gl.uniform1i(built.at('channels'), fill.channels);
+      for (const name of ['keep', 'fill', 'noise']) gl.uniform4fv(built.at(name), change[name]);
+      gl.uniform1uiv(built.at('streams'), change.streams);
       gl.uniform1i(built.at('first'), first);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     });
+    this.now = target;
   }
 
   paint(world, view, frame, width, height) {

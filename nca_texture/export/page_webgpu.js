@@ -9,6 +9,8 @@ struct World {
   turned: vec2f, inverse: vec2f,
   dt: f32, hex: f32, mixed: u32, mortal: u32,
   taps: array<vec4f, 18>,
+  streams: array<vec4u, ${GROUPS}>, // of chance for each number, not for each cell
+  owns: array<vec4u, ${MODELS.length}>, // channels that a model changes; others do not die
 }
 struct View {
   corner: vec2f, pixel: f32, cells: u32,
@@ -18,8 +20,10 @@ struct View {
 }
 struct Brush {
   stroke: vec4f,
-  radius: f32, noise: f32, plant: u32, channels: i32,
-  streams: array<vec4u, 8>,
+  radius: f32,
+  // Of each group of channels: how much stays, what is put there, how much noise is added.
+  keep: array<vec4f, ${GROUPS}>, fill: array<vec4f, ${GROUPS}>, noise: array<vec4f, ${GROUPS}>,
+  streams: array<vec4u, ${GROUPS}>,
 }
 fn along(at: i32, n: i32, edge: i32) -> i32 { // where what lies there is stored; -1 is nowhere
   if (at >= 0 && at < n) { return at; }
@@ -62,6 +66,7 @@ function wgslStep(model, packed, inBlock) {
   const bound = inBlock ? `var<uniform> weights: array<vec4f, ${count}>` :
     'var<storage, read> weights: array<vec4f>';
   const { state } = model.limits;
+  const each = model.fire_by === 'element';
   const groups = [...Array(packed.groups).keys()];
   const limited = (text) => (state === null ? text :
     `clamp(${text}, vec4f(${decimal(-state)}), vec4f(${decimal(state)}))`);
@@ -77,6 +82,10 @@ fn inside(k: i32) -> f32 {
 }
 fn tap(k: i32) -> vec4f { return world.taps[parity * 9 + k]; }
 fn fetch(at: vec2i, group: i32) -> vec4f { return state[place(at, group)]; }
+fn fires(group: i32, most: u32) -> vec4f {
+  let bits = pcg4d(vec4u(vec2u(cell), world.chance.x, world.streams[group].x)) >> vec4u(8u);
+  return select(vec4f(0.0), vec4f(1.0), bits < vec4u(most));
+}
 @compute @workgroup_size(8, 8) fn main(@builtin(global_invocation_id) id: vec3u) {
   cell = vec2i(id.xy);
   if (cell.x >= world.size.x || cell.y >= world.size.y) { return; }
@@ -85,7 +94,8 @@ fn fetch(at: vec2i, group: i32) -> vec4f { return state[place(at, group)]; }
   if (world.mixed != 0u && i32(local.x + 0.5) != world.own) { return; }
   let bits = pcg4d(vec4u(vec2u(cell), world.chance));
   let slowed = u32(f32(world.fireLimit) * local.y / 255.0);
-  let acts = (bits.x >> 8u) < select(slowed, world.fireLimit, local.y > 254.5);
+  let most = select(slowed, world.fireLimit, local.y > 254.5);
+  let acts = ${each ? 'true' : '(bits.x >> 8u) < most'};
   if (!acts) {
     for (var g = 0; g < ${GROUPS}; g++) { target_[place(cell, g)] = fetch(cell, g); }
     return;
@@ -99,7 +109,7 @@ fn fetch(at: vec2i, group: i32) -> vec4f { return state[place(at, group)]; }
   let inverse = world.inverse;
     ${ruleSource(model, packed, WGSL)}
   ${groups.map((g) =>
-    `target_[place(cell, ${g})] = ${limited(`c${g} + u${g} * world.dt`)};`).join('\n  ')}
+    `target_[place(cell, ${g})] = ${limited(`c${g} + u${g} * world.dt${each ? ` * fires(${g}, most)` : ''}`)};`).join('\n  ')}
   for (var g = ${packed.groups}; g < ${GROUPS}; g++) { target_[place(cell, g)] = fetch(cell, g); }
 }`;
 }
@@ -122,8 +132,11 @@ const wgslLife = () => `${WGSL_HEAD}${WGSL_BUFFERS}
     }
   } }
   let stays = ((world.mortal >> model) & 1u) == 0u || (was > 0.1 && is > 0.1);
+  let own = f32(world.owns[min(model, ${MODELS.length - 1}u)].x);
   for (var g = 0; g < ${GROUPS}; g++) {
-    target_[place(cell, g)] = select(vec4f(0.0), state[place(cell, g)], stays);
+    let held = step(vec4f(own - 0.5), f32(4 * g) + vec4f(0.0, 1.0, 2.0, 3.0));
+    let cells = state[place(cell, g)];
+    target_[place(cell, g)] = select(cells * held, cells, stays);
   }
 }`;
 
@@ -141,16 +154,9 @@ const wgslBrush = () => `${WGSL_HEAD}${WGSL_PCG}${WGSL_BUFFERS}
   let t = clamp(dot(offset, way) / max(dot(way, way), 1e-6), 0.0, 1.0);
   if (length(offset - way * t) > brush.radius) { return; }
   for (var g = 0; g < ${GROUPS}; g++) {
-    let live = step(vec4f(f32(g) * 4.0) + vec4f(0.0, 1.0, 2.0, 3.0),
-      vec4f(f32(brush.channels) - 0.5));
-    var filling = vec4f(0.0);
-    if (brush.plant != 0u) {
-      filling = select(live, vec4f(0.0, 0.0, 0.0, 1.0), g == 0);
-    } else if (brush.noise != 0.0) {
-      let bits = pcg4d(vec4u(vec2u(cell), 0u, brush.streams[min(g, 7)].x));
-      filling = (vec4f(bits >> vec4u(8u)) / 16777216.0 - 0.5) * brush.noise * live;
-    }
-    target_[place(cell, g)] = filling;
+    let bits = pcg4d(vec4u(vec2u(cell), 0u, brush.streams[g].x)) >> vec4u(8u);
+    let put = brush.fill[g] + (vec4f(bits) / 16777216.0 - 0.5) * brush.noise[g];
+    target_[place(cell, g)] = mix(put, target_[place(cell, g)], brush.keep[g]);
   }
 }`;
 
@@ -263,8 +269,9 @@ class WebGPUEngine {
     this.blockSize = device.limits.maxUniformBufferBindingSize;
     this.view = this.uniform(48 + 16 * MODELS.length);
     this.viewTile = this.uniform(48 + 16 * MODELS.length);
-    this.brushes = this.uniform(160);
-    this.worlds = MODELS.map(() => this.uniform(352));
+    this.brushes = this.uniform(32 + 64 * GROUPS);
+    this.worldSize = 352 + 16 * (GROUPS + MODELS.length);
+    this.worlds = MODELS.map(() => this.uniform(this.worldSize));
     this.pending = 0;
     this.now = 0;
   }
@@ -319,7 +326,7 @@ class WebGPUEngine {
   }
 
   writeWorld(slot, world, index) {
-    const bytes = new ArrayBuffer(352);
+    const bytes = new ArrayBuffer(this.worldSize);
     const [whole, plain, real] = [new Int32Array(bytes), new Uint32Array(bytes),
       new Float32Array(bytes)];
     whole.set([this.width, this.height, EDGE_NUMBERS[world.edges[1]],
@@ -332,6 +339,8 @@ class WebGPUEngine {
     plain[15] = world.present.reduce((bits, i) =>
       (MODELS[i].living ? bits | (1 << i) : bits) >>> 0, 0);
     real.set(world.taps[index], 16);
+    world.fireStreams.forEach((stream, g) => { plain[88 + 4 * g] = stream; });
+    MODELS.forEach((model, i) => { plain[88 + 4 * (GROUPS + i)] = model.own; });
     this.device.queue.writeBuffer(this.worlds[slot], 0, bytes);
   }
 
@@ -366,12 +375,12 @@ class WebGPUEngine {
     this.now = result;
   }
 
-  brush(world, stroke, radius, fill) {
-    const bytes = new ArrayBuffer(160);
+  brush(world, stroke, radius, change) {
+    const bytes = new ArrayBuffer(32 + 64 * GROUPS);
     const [plain, real] = [new Uint32Array(bytes), new Float32Array(bytes)];
-    real.set([...stroke, radius, fill.noise]);
-    plain.set([fill.plant ? 1 : 0, fill.channels], 6);
-    fill.streams.forEach((stream, g) => { plain[8 + g * 4] = stream; });
+    real.set([...stroke, radius]);
+    ['keep', 'fill', 'noise'].forEach((name, i) => real.set(change[name], 8 + 4 * GROUPS * i));
+    change.streams.forEach((stream, g) => { plain[8 + 12 * GROUPS + 4 * g] = stream; });
     this.device.queue.writeBuffer(this.brushes, 0, bytes);
     this.writeWorld(world.present[0], world, world.present[0]);
     const encoder = this.device.createCommandEncoder();
