@@ -25,6 +25,7 @@ LOSSES = {
     "overflow": "nca_texture.losses.overflow:OverflowLoss",
     "patch": "nca_texture.losses.patch:PatchLoss",
     "pixel": "nca_texture.losses.pixel:PixelLoss",
+    "rotation": "nca_texture.losses.rotation:RotationLoss",
     "sliced": "nca_texture.losses.sliced:SlicedLoss",
 }
 

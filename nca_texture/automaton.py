@@ -104,7 +104,6 @@ class CellularAutomaton(nn.Module):
         self.limits = limits
         self.seed_kind: SeedKind = seed_kind
         self.seed_amount = seed_amount
-        self.seed_place = seed_place
         self.rgb_scale = rgb_scale
         self.rgb_offset = rgb_offset
         self.perception = Perception(bank, grid.layout, channels)
@@ -160,6 +159,11 @@ class CellularAutomaton(nn.Module):
             if self.seeds is not None:  # around the usual seed, and apart from each other
                 usual = 1.0 if self.living else 0.0
                 self.seeds.copy_(usual + 0.5 * torch.randn(self.seeds.shape, generator=source))
+
+    @property
+    def seed_place(self) -> tuple[float, float]:
+        """Where the first seed stands, in fractions of (height, width)."""
+        return self.garden[0].place
 
     @property
     def _first_seeded(self) -> int:
@@ -460,6 +464,7 @@ class CellularAutomaton(nn.Module):
             dt=dt,
             limits=self.limits,
             living=_LIVING if self.living else None,
+            combine=self.perception.bank.combine,
             held=self.held,
             fire_each=self.fire_by == "element",
             precision=precision,

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +45,17 @@ class Bank:
     laplacian_gain: float = 1.0
     per_channel: bool = False
     published_hex: bool = False  # keep the unequal gains of the published hexagonal kernels
+    # Of the two gradients, which then come second and third: how steep it is ("norm"), or both
+    # turned by the angle that a cell holds in the last channel of its own ("steer").
+    combine: Literal["plain", "norm", "steer"] = "plain"
     learned: bool = False  # the kernels are only a start and are trained, for each channel its own
 
     def __post_init__(self) -> None:
         for name in self.filters:
             if name not in FILTERS:
                 raise ValueError(f"no filter is called {name!r}; there are {', '.join(FILTERS)}")
+        if self.combine != "plain" and self.filters[1:3] != ("gradient_x", "gradient_y"):
+            raise ValueError("what combines gradients has them second and third of its filters")
 
 
 def _mu(laplacians: int, gradients: int) -> Bank:
@@ -71,6 +77,8 @@ BANKS: dict[str, Bank] = {
     "munca-264": _mu(4, 2),
     "munca-588": _mu(4, 4),
     "laplacian": Bank(("identity", "laplacian"), 8.0, 8.0),  # isotropic
+    "isotropic": Bank(combine="norm"),  # and the gradient's norm
+    "steerable": Bank(combine="steer"),  # a learned orientation
     "learned": Bank(learned=True),
 }
 
@@ -99,7 +107,7 @@ class Perception(nn.Module):
         self.bank = bank
         self.layout: Layout = layout
         self.channels = channels
-        self.num_filters = 1 if bank.per_channel else len(bank.filters)
+        self.num_filters = 1 if bank.per_channel else len(bank.filters) - (bank.combine == "norm")
         self.register_buffer("basis", _basis(bank, layout))
         if bank.learned:
             start = torch.einsum("fk,kij->fij", self.mix(), self.basis)

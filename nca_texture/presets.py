@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nca_texture.experiments import EXPERIMENTS, REGENERATING, small
 from nca_texture.kernels.rule import Limits
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
 from nca_texture.training import TrainPlan
@@ -16,6 +17,7 @@ class Preset:
     summary: str
     departures: tuple[str, ...] = ()
     published: bool = False
+    look_for: str = ""  # in what it makes
 
 
 def _loss(name: str, weight: float = 1.0, **options: Any) -> LossPlan:
@@ -167,71 +169,6 @@ _NOISE = Recipe(
     ),
 )
 
-# Growth. Ours heals from the start on; the published ones are those of Growing NCA's notebook.
-_PIXEL = _loss("pixel")
-_CREATURE = AutomatonPlan(
-    channels=16,
-    hidden=128,
-    bank="growing-2020",
-    edge="none",
-    beyond="zero",
-    living=True,
-    output_bias=True,
-    seed_kind="cell",
-    rgb_offset=0.0,
-)
-_GROWING = Recipe(
-    preset="growing-2020",
-    task="grow",
-    target=TargetPlan(exemplar_size=40, padding=16),
-    automaton=_CREATURE,
-    losses=(_PIXEL,),
-    training=TrainPlan(
-        iterations=8000,
-        batch_size=8,
-        pool_size=1024,
-        width=72,
-        height=72,
-        steps=(64, 95),
-        reseed="worst",
-        reseed_every=1,
-        learning_rate=2e-3,
-        schedule="steps",
-        milestones=(2000,),
-        decay=0.1,
-        judge_every=0,
-    ),
-)
-_REGENERATING = replace(
-    _GROWING, preset="regenerating-2020", training=replace(_GROWING.training, damage=3)
-)
-
-
-def _small(recipe: Recipe, iterations: int = 4000, **training: Any) -> Recipe:
-    """Make a recipe of growth small enough for a quarter of an hour on two cores."""
-    plan = replace(
-        recipe.training,
-        iterations=iterations,
-        batch_size=4,
-        pool_size=256,
-        damage=min(1, recipe.training.damage),
-        steps=(48, 64),
-        schedule="cosine",
-        milestones=(),
-        judge_every=250,
-        judge_steps=640,
-    )
-    return replace(
-        recipe,
-        preset=f"{recipe.preset}-small",
-        target=replace(recipe.target, exemplar_size=40, padding=4),
-        automaton=replace(recipe.automaton, hidden=min(80, recipe.automaton.hidden)),
-        training=replace(plan, **training),
-    )
-
-
-_GROW = replace(_small(_REGENERATING), preset="grow")
-
 _MUNCA_DEPARTURES = (
     *_ANY_DEPARTURE,
     "Sinkhorn transport is this project's own with its plan held fixed, not geomloss",
@@ -242,21 +179,10 @@ PRESETS: dict[str, Preset] = {
     "draft": Preset(_DRAFT, "five minutes on two CPU cores, nothing to download"),
     "balanced": Preset(_BALANCED, "a larger grid and more iterations, for a coffee break"),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
-    "grow": Preset(_GROW, "a picture with transparency that grows and heals, on two CPU cores"),
-    "growing-2020": Preset(
-        _GROWING,
-        "Growing NCA: grows from one cell and stays (its persistent regime)",
-        _ANY_DEPARTURE,
-        published=True,
+    "grow": Preset(
+        replace(small(REGENERATING), preset="grow"),
+        "a picture with transparency that grows and heals, on two CPU cores",
     ),
-    "growing-2020-small": Preset(_small(_GROWING), "growing-2020 for two CPU cores"),
-    "regenerating-2020": Preset(
-        _REGENERATING,
-        "Growing NCA: grows from one cell, stays, and heals what is cut away",
-        _ANY_DEPARTURE,
-        published=True,
-    ),
-    "regenerating-2020-small": Preset(_small(_REGENERATING), "regenerating-2020 for two CPU cores"),
     "distill-2021": Preset(
         _DISTILL,
         "Self-Organising Textures, PyTorch notebook of 2022: sliced transport on VGG16",
@@ -298,6 +224,20 @@ PRESETS: dict[str, Preset] = {
         ),
         published=True,
     ),
+    **{
+        name: Preset(
+            each.recipe,
+            each.summary,
+            _ANY_DEPARTURE if name in ("growing-2020", "regenerating-2020") else (),
+            published=name in ("growing-2020", "regenerating-2020"),
+            look_for=each.look_for,
+        )
+        for name, each in EXPERIMENTS.items()
+    },
+    **{
+        f"{name}-small": Preset(each.small, f"{name} for two CPU cores", look_for=each.look_for)
+        for name, each in EXPERIMENTS.items()
+    },
 }
 
 

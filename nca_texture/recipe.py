@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union
 
+from torch import Tensor
+
 from nca_texture.automaton import (
     CellularAutomaton,
     Condition,
@@ -27,6 +29,7 @@ from nca_texture.kernels.rule import Limits
 from nca_texture.losses import LOSSES, build_loss, has_option
 from nca_texture.losses.base import Loss
 from nca_texture.losses.classes import ByClass
+from nca_texture.losses.pixel import premultiply
 from nca_texture.losses.total import TotalLoss
 from nca_texture.surgery import Event
 from nca_texture.targets import Exemplar
@@ -184,6 +187,13 @@ def fitted(recipe: Recipe, exemplar: Exemplar) -> Recipe:
         automaton=plan,
         training=training,
     )
+
+
+def goals_of(recipe: Recipe, exemplar: Exemplar) -> Tensor | None:
+    """Return what a curriculum starts from, [classes, 4, H, W] premultiplied; None without one."""
+    if not recipe.training.curriculum.threshold or exemplar.image.shape[1] != 4:
+        return None
+    return premultiply(exemplar.image)
 
 
 def to_dict(value: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import torch
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.curriculum import ASPECTS
 from nca_texture.errors import InputError
 from nca_texture.files import REMEDIES, atomic_write, remove_stale_parts, try_lock
 from nca_texture.images import write_png
@@ -174,6 +175,8 @@ def _log_line(report: Report) -> dict[str, Any]:
         "learning_rate": report.learning_rate,
         "time": round(time.time(), 3),
     }
+    if levels := report.levels:
+        line["levels"] = dict(zip(ASPECTS, levels, strict=True))
     if report.events:
         line["events"] = list(report.events)
     if report.verdict:

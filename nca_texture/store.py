@@ -45,6 +45,7 @@ _SNAPSHOT_NUMBERS = (
     "best_iteration",
     "best_steps",
     "best_marks",
+    "levels",
 )
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton, Init, Precision, grow_together
+from nca_texture.curriculum import Curriculum
 from nca_texture.damage import Shape, at_random, cut
 from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss
@@ -62,6 +63,7 @@ class TrainPlan:
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
     switch: int = 0  # so many samples of a batch are told that they are of another class
+    curriculum: Curriculum = field(default_factory=Curriculum)
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"  # to a hundredth; "steps" multiplies by decay at milestones
@@ -160,6 +162,7 @@ class Snapshot:
     optimizer: dict[str, Any]
     pool: Tensor
     pool_classes: Tensor | None = None  # of its states; None where there is one class
+    levels: list[float] = field(default_factory=list)  # how hard the lessons of a curriculum are
     learning_rate_scale: float = 1.0
     retries: int = 0
     redraws: int = 0
@@ -187,6 +190,11 @@ class Report:
     _run: "_Run"
 
     @property
+    def levels(self) -> list[float]:
+        """How hard the lessons of a curriculum are, each 0 to 1; empty without one."""
+        return list(self._run.now.levels)
+
+    @property
     def loss(self) -> float:
         """Mean loss of the batch; waits for the device."""
         return self.losses["total"].item()
@@ -205,20 +213,28 @@ def train(
     kernel: str = "auto",
     init: Init = "uniform",
     theatre: Theatre | None = None,
+    goals: Tensor | None = None,
 ) -> Iterator[Report]:
     """Train ``automaton`` in place and yield a report after every iteration.
 
     At the end the automaton has the best weights that a long roll-out found, or the last when
     ``plan.judge_every`` is 0. What a ``theatre`` does befalls every batch, at steps counted from
-    when it left the pool, and no long roll-out. ``init`` is how weights are drawn again when a
+    when it left the pool, and no long roll-out. ``goals`` [classes, 4, H, W], premultiplied, are
+    what a curriculum starts from. ``init`` is how weights are drawn again when a
     start was dead. Raises ``TrainingError`` when the run diverges or stays dead after three
     attempts; a run that goes back to its last good state goes back to a snapshot at most 50
     iterations old, after a resume at most to where it was resumed.
     """
     resumed = None if resume is None else [resume]
-    theatres = None if theatre is None else [theatre]
     together = train_together(
-        [automaton], [loss], plan, resume=resumed, kernel=kernel, init=init, theatres=theatres
+        [automaton],
+        [loss],
+        plan,
+        resume=resumed,
+        kernel=kernel,
+        init=init,
+        theatres=None if theatre is None else [theatre],
+        goals=None if goals is None else [goals],
     )
     for outcome in together:
         if isinstance(outcome[0], TrainingError):
@@ -235,6 +251,7 @@ def train_together(
     kernel: str = "auto",
     init: Init = "uniform",
     theatres: Sequence[Theatre] | None = None,
+    goals: Sequence[Tensor] | None = None,
 ) -> Iterator[dict[int, "Report | TrainingError"]]:
     """Train each of ``automata`` by its own loss, as ``train`` would, all as one batch.
 
@@ -252,6 +269,13 @@ def train_together(
         if any(event.do == "enlarge" for event in theatre.events):
             raise ValueError("a training keeps its grid; leave out the event 'enlarge'")
         run.theatre = theatre
+    for run, goal in zip(runs, goals or (), strict=goals is not None):
+        run.goals = goal.to(run.automaton.weight_in.device)
+    if plan.curriculum.threshold and (goals is None or not plan.persistent):
+        raise ValueError(
+            "a curriculum starts from pictures with transparency and goes on with what it made; "
+            "grow one with a persistent regime, or set training.curriculum.threshold to 0"
+        )
     for run, snapshot in zip(runs, resume or (), strict=resume is not None):
         run.restore(snapshot)
     going, scorer = dict(enumerate(runs)), _Scorer()
@@ -280,6 +304,7 @@ def calibrate_together(
     """Turn a budget of ``seconds`` for all ``automata`` together into a number of iterations."""
     mean = sum(plan.steps) // 2
     trial = replace(plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0)
+    trial = replace(trial, curriculum=Curriculum())
     twins = [copy.deepcopy(automaton) for automaton in automata]
     times: list[float] = []
     before = time.perf_counter()
@@ -521,6 +546,8 @@ class _Run:
         self._begin()
         self.good = self.snapshot()
         self.theatre: Theatre | None = None  # what befalls in every roll-out
+        self.goals: Tensor | None = None  # [classes, 4, H, W] that a curriculum starts from
+        self.lived = False  # whether its last good state has learned something
         self.recent: list[tuple[Tensor, Tensor]] = []  # (loss, gradient norm) since the last look
 
     def _begin(self) -> None:
@@ -552,11 +579,16 @@ class _Run:
             self._sow(loan, plan.batch_size)
         elif iteration % plan.reseed_every == 0:
             self._sow(loan, 1)
-        steps = int(torch.randint(plan.steps[0], plan.steps[1] + 1, (), generator=chance))
+        least, most = plan.steps
+        if plan.curriculum.threshold:
+            least, most = plan.curriculum.steps_at(self.now.levels, plan.steps)
+        steps = int(torch.randint(least, most + 1, (), generator=chance))
         seeds = [
             stream(plan.seed, _FIRE, iteration * plan.batch_size + sample)
             for sample in range(plan.batch_size)
         ]
+        if plan.curriculum.threshold:
+            self._teach(loan, chance)
         if plan.damage:
             self._damage(loan, chance)
         if self.automaton.classes > 1:
@@ -581,6 +613,22 @@ class _Run:
         seed = stream(self.plan.seed, _RESEED, iteration)
         loan.states[:count] = automaton.seed(count, self.plan.size, seed=seed, classes=classes)
         loan.classes[:count] = send(classes, loan.classes.device)
+
+    def _teach(self, loan: Loan, chance: torch.Generator) -> None:
+        """Let the first half of a loan start from what the curriculum leaves of the targets."""
+        lesson, automaton, levels = self.plan.curriculum, self.automaton, self.now.levels
+        assert self.goals is not None
+        count = max(1, len(loan.states) // 2)
+        seeds = automaton.seed(count, self.plan.size, classes=loan.classes[:count]).detach()
+        own, place = automaton.own, automaton.garden[0].place
+        goals = self.goals[loan.classes[:count]]
+        begun = lesson.begin(goals, seeds[:, :own], place, levels, chance)
+        loan.states[:count] = torch.cat([begun, seeds[:, own:]], 1)
+        bitten = len(loan.states) if lesson.moment == "any" else count
+        gone = lesson.bites(bitten, self.plan.size, levels, chance)
+        alone = seeds[:, 3] > 0  # the seed is left, so that something can grow
+        gone[:count] &= ~alone.cpu()
+        loan.states[:bitten] = cut(loan.states[:bitten], send(gone, seeds.device), automaton.held)
 
     def _damage(self, loan: Loan, chance: torch.Generator) -> None:
         """Cut something out of the last samples of a loan."""
@@ -664,12 +712,16 @@ class _Run:
         asleep = max(norms) < _ASLEEP
         if self.automaton.living:
             asleep = asleep or bool((self.pool.states[:, 3] < 0.1).all())
-        if asleep and self.automaton.living and self.good.iteration > 0:
+        if asleep and self.automaton.living and self.lived:
             return (self._go_back("the rule let everything die"),)
         if asleep:
             return (self._wake(),)
+        lesson = self.plan.curriculum
+        if lesson.threshold:
+            turn = self.now.iteration // _CHECK_EVERY
+            self.now.levels = lesson.moved(self.now.levels, statistics.fmean(losses), turn)
         if self.is_time(_SNAPSHOT_EVERY):
-            self.good = self.snapshot()
+            self.good, self.lived = self.snapshot(), True
         return ()
 
     def _go_back(self, what: str) -> str:
@@ -700,7 +752,7 @@ class _Run:
         self.automaton.draw_weights(self.init, draw)
         self._begin()
         self.now.first_loss = None
-        self.good = self.snapshot()
+        self.good, self.lived = self.snapshot(), False
         return f"the rule was dead at iteration {self.now.iteration}: drew new weights"
 
     def weigh(self, verdict: Verdict) -> bool:
@@ -720,6 +772,7 @@ class _Run:
     def snapshot(self) -> Snapshot:
         """Copy the run, so that it can go on from here."""
         taken = copy.copy(self.now)
+        taken.levels = list(self.now.levels)
         taken.weights = _copy(self.automaton.state_dict())
         taken.optimizer = copy.deepcopy(self.optimizer.state_dict())
         taken.pool = self.pool.states.clone()
@@ -754,7 +807,7 @@ class _Run:
         self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
         self.pool = Pool(snapshot.pool.to(self.automaton.weight_in.device), snapshot.pool_classes)
         self.recent = []
-        self.good = snapshot
+        self.good, self.lived = snapshot, snapshot.iteration > 0
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nca_texture.errors import InputError, MissingError
 from nca_texture.targets.base import Exemplar, Target, check_name
 from nca_texture.targets.decode import fingerprint, read_raster
-from nca_texture.targets.figures import FIGURES, draw_figure
+from nca_texture.targets.figures import check_figure, draw_figure
 from nca_texture.targets.framing import Framed, frame
 from nca_texture.targets.pattern import SAMPLES, draw_sample
 
@@ -156,7 +156,7 @@ class FigureTarget(Target):
 
     def __init__(self, name: str, max_pixels: int = MAX_PIXELS) -> None:
         """Take the figure ``name``, without the prefix; ``max_pixels`` plays no part."""
-        check_name(name, FIGURES, "figure")
+        check_figure(name)
         self.name = name
 
     def read(self, crop: str | None, exemplar_size: int) -> Exemplar:

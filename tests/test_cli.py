@@ -25,7 +25,9 @@ COMMANDS = (
     "animate",
     "maps",
     "check",
+    "score",
     "info",
+    "presets",
     "samples",
     "weights",
     "doctor",
@@ -62,7 +64,19 @@ def test_help_names_every_command_and_every_preset(command: Any, tmp_path: Path)
     done = command([], tmp_path)
     assert done.returncode == 0
     assert set(COMMANDS) <= set(words_of(done.stdout))
-    assert set(PRESETS) <= set(words_of(command(["train", "--help"], tmp_path).stdout))
+    assert set(PRESETS) <= set(words_of(command(["presets"], tmp_path).stdout))
+    ours = {"draft", "balanced", "best", "grow"}
+    assert ours <= set(words_of(command(["train", "--help"], tmp_path).stdout))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_tells_what_it_is(name: str, command: Any, tmp_path: Path) -> None:
+    done = command(["presets", name, "--json"], tmp_path)
+    told = json.loads(done.stdout)
+    assert told["summary"] == PRESETS[name].summary
+    assert from_toml(told["recipe"]) == PRESETS[name].recipe
+    said = command(["presets", name], tmp_path).stdout
+    assert all(line in said for line in (PRESETS[name].look_for, *PRESETS[name].departures))
 
 
 @pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["--version"], ["tile"]])

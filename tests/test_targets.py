@@ -541,7 +541,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_prefix_reads_a_target() -> None:
-    assert set(TARGETS) == {"sample", "skimage"}
+    assert set(TARGETS) == {"sample", "skimage", "figure", "emoji"}
     brick = read_target("skimage:brick")
     assert brick.image.shape == (1, 3, 128, 128)
     assert (brick.name, brick.source) == ("brick", "skimage:brick")

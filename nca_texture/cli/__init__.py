@@ -19,6 +19,7 @@ from nca_texture.cli.export import export
 from nca_texture.cli.imports import import_models
 from nca_texture.cli.info import info
 from nca_texture.cli.maps import maps
+from nca_texture.cli.presets import presets
 from nca_texture.cli.samples import samples
 from nca_texture.cli.score import score
 from nca_texture.cli.tile import tile
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, tile, wang, animate, maps, export, check, score, info, samples):
+for command in (train, tile, wang, animate, maps, export, check, score, info, presets, samples):
     app.command()(command)
 app.command("import")(import_models)
 app.add_typer(weights, name="weights")

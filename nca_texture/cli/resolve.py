@@ -324,6 +324,8 @@ def _tell_departures(recipe: "Recipe", quiet: bool) -> None:
     from nca_texture.recipe import differences
 
     source = PRESETS.get(recipe.preset)
+    if source is not None and source.look_for:
+        common.talk(f"{recipe.preset}: look whether {source.look_for}", quiet)
     if source is None or not source.published:
         return
     plain = replace(source.recipe, target=recipe.target)

@@ -18,13 +18,9 @@ if TYPE_CHECKING:
 
     from nca_texture.automaton import CellularAutomaton
     from nca_texture.losses.total import TotalLoss
-    from nca_texture.training import Report, TrainingError
+    from nca_texture.training import Report, TrainingError, TrainPlan
 
-_PRESETS = (
-    "draft, balanced, best, grow, or a published recipe: distill-2021, distill-2021-gram, "
-    "distill-2021-inception, munca-68, munca-150, munca-264, munca-588, noise-nca, growing-2020, "
-    "regenerating-2020; some have a -small size."
-)
+_PRESETS = "draft, balanced, best, grow, or another one that `nca-texture presets` lists."
 _FROM_PRESET = "the preset's"
 
 
@@ -362,6 +358,7 @@ def _train(
     Returns the errors of those among many that could not be trained, by their index.
     """
     from nca_texture.cli.console import TrainingView
+    from nca_texture.recipe import goals_of
     from nca_texture.runs import RunDirectory, SaveTimes
     from nca_texture.training import TrainingError, train_together
 
@@ -373,11 +370,13 @@ def _train(
         for model, job in zip(models, jobs, strict=True)
         if job.recipe.event
     ]
+    goals = [goals_of(job.recipe, job.exemplar) for job in jobs]
     rounds = train_together(
         models,
         losses,
         plan,
         theatres=theatres or None,
+        goals=[goal for goal in goals if goal is not None] or None,
         resume=snapshots or None,
         kernel=kernel,
         init=jobs[0].recipe.automaton.init,
@@ -420,6 +419,8 @@ def _train(
                     view.say(f"{name}{event}")
                 if boards:
                     _to_board(boards[index], outcome)
+                    if outcome.verdict is not None and models[index].living:
+                        _film_to_board(boards[index], outcome, models[index], plan)
             view.show(list(reports.values()))
             if times.is_time():
                 save()
@@ -514,3 +515,35 @@ def _to_board(board: Any, report: Any) -> None:
     if report.verdict is not None:
         board.add_scalar("roll-out", report.verdict.score, report.iteration)
         board.add_image("roll-out", report.verdict.picture[:3], report.iteration)
+
+
+def _film_to_board(
+    board: Any, report: "Report", automaton: "CellularAutomaton", plan: "TrainPlan"
+) -> None:
+    """Add a film of a growth, to three times the trained steps, as TensorBoard shows a GIF."""
+    import io
+
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
+
+    from nca_texture.film import Shooting, film
+
+    every = 4
+    shooting = Shooting(
+        pixels=automaton.grid.picture_size(plan.size),
+        frames=3 * plan.steps[1] // every + 1,
+        every=every,
+        start=0,
+        blend=0,
+        background=(1.0, 1.0, 1.0),
+        zoom=2,
+    )
+    frames = [Image.fromarray(frame) for frame in film(automaton, shooting).frames]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=60, loop=0)
+    height, width = shooting.size
+    image = Summary.Image(
+        height=height, width=width, colorspace=3, encoded_image_string=file.getvalue()
+    )
+    summary = Summary(value=[Summary.Value(tag="growth", image=image)])
+    board._get_file_writer().add_summary(summary, report.iteration)

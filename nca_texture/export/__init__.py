@@ -23,6 +23,18 @@ EXPORTERS: dict[str, tuple[str, str]] = {
         "a folder: a page for each model, and an index with pictures",
     ),
     "html": ("nca_texture.export.html:HtmlExporter", "a page to play with: one file, no network"),
+    "glsl": ("nca_texture.export.glsl:GlslExporter", "GLSL to include, and compute shaders"),
+    "wgsl": ("nca_texture.export.wgsl:WgslExporter", "a compute module for WebGPU"),
+    "shadertoy": (
+        "nca_texture.export.shadertoy:ShadertoyExporter",
+        "JSON and tabs for Shadertoy; the mouse erases",
+    ),
+    "isf": ("nca_texture.export.isf:IsfExporter", "ISF, for VDMX, Resolume and other hosts"),
+    "godot": ("nca_texture.export.godot:GodotExporter", "a project for Godot 4 with two scenes"),
+    "unity": ("nca_texture.export.unity:UnityExporter", "shaders and scripts for Unity"),
+    "c": ("nca_texture.export.c:CExporter", "a C header with the weights and a step"),
+    "onnx": ("nca_texture.export.onnx:OnnxExporter", "one step of any size, the mask an input"),
+    "distill": ("nca_texture.export.distill:DistillExporter", "models.json of the Distill page"),
     "json": ("nca_texture.export.json:JsonExporter", "the rule as plain numbers, for any program"),
 }
 

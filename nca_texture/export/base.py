@@ -59,6 +59,7 @@ class Abilities:
     classes: bool = False  # channels that say what class a cell is of, and learned seeds
     elements: bool = False  # chance for each number of a cell
     learned: bool = True  # filters of each channel that were trained
+    classes: bool = False  # several of them in one rule
     channels: int | None = None  # the most
     numbers: int | None = None  # the most parameters
 
@@ -80,6 +81,10 @@ class Abilities:
             found.append("chance decides for each number, not for each cell")
         if automaton.perception.bank.learned and not self.learned:
             found.append("its filters were learned")
+        if automaton.condition != "none" and not self.classes:
+            found.append(f"it has {automaton.classes} classes, told apart by {automaton.condition}")
+        if automaton.fire_by != "cell":
+            found.append(f"chance decides for each {automaton.fire_by}, not for each cell")
         if self.channels is not None and automaton.channels > self.channels:
             found.append(f"it has {automaton.channels} channels, more than {self.channels}")
         if self.numbers is not None and automaton.num_parameters > self.numbers:

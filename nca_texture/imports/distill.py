@@ -72,7 +72,7 @@ class Distill(Format):
             bank="distill-hex",
             limits=Limits(percept=half, hidden=reach, update=half, state=half),
             output_bias=True,
-            rgb_scale=1 / half,
+            rgb_scale=0.5,
             rgb_offset=0.5,
         )
         # From filter-major to the filters of a channel side by side.

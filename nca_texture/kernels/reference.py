@@ -99,7 +99,24 @@ def perceive(cells: Tensor, rule: Rule, rows: Tensor, mix: Tensor | None = None)
     if mix is not None:
         apart = seen.reshape(*cells.shape, filters)
         seen = (apart[..., None, :] * mix.to(cells.dtype)).sum(-1).flatten(-2)
+    if rule.combine != "plain":
+        seen = _combined(seen.unflatten(-1, (channels, filters)), cells, rule).flatten(-2)
     return _clamp(seen, rule.limits.percept)
+
+
+def _combined(seen: Tensor, cells: Tensor, rule: Rule) -> Tensor:
+    """Make of the two gradients of ``seen`` [..., C, F], filters 1 and 2, what no turn changes.
+
+    ``norm``: how steep it is, one percept less. ``steer``: both along and across the direction that
+    the cell holds, as an angle, in the last channel of its own.
+    """
+    x, y = seen[..., 1:2], seen[..., 2:3]
+    if rule.combine == "norm":
+        steep = (x.square() + y.square() + 1e-8).sqrt()
+        return torch.cat([seen[..., :1], steep, seen[..., 3:]], -1)
+    angle = cells[..., cells.shape[-1] - rule.held - 1, None, None]
+    c, s = angle.cos(), angle.sin()
+    return torch.cat([seen[..., :1], c * x + s * y, c * y - s * x, seen[..., 3:]], -1)
 
 
 def pad(cells: Tensor, edges: tuple[str, str], radius: int) -> Tensor:

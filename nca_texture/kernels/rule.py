@@ -38,6 +38,7 @@ class Rule:
     dt: float
     limits: Limits
     living: tuple[int, float] | None  # (channel, threshold) of the living mask
+    combine: Literal["plain", "norm", "steer"] = "plain"  # what is made of the two gradients
     held: int = 0  # the last so many channels keep what they are; no living mask clears them
     fire_each: bool = False  # whether an element fires is drawn for each channel, not for each cell
     precision: Precision = "float32"  # of what is multiplied in matrix products; sums are float32

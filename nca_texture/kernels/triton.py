@@ -65,6 +65,8 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are not supported")
+    if rule.combine != "plain":
+        found.append("isotropic and steerable perception is not supported")
     if rule.fire_each:
         found.append("a mask for each element, not for each cell, is not supported")
     channels, filters = _padded_sizes(rule)
