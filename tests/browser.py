@@ -85,7 +85,7 @@ class Browser:
             message["sessionId"] = session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         with self._arrived:
-            assert self._arrived.wait_for(lambda: number in self._answers, timeout=120), method
+            assert self._arrived.wait_for(lambda: number in self._answers, timeout=300), method
             answer = self._answers.pop(number)
         assert "error" not in answer, f"{method}: {answer.get('error')}"
         return answer["result"]

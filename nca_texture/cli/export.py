@@ -116,7 +116,7 @@ def _load(
             steps=common.steps_of(origin, recipe),
             size=(recipe.training.height, recipe.training.width),
             classes=recipe.target.classes,
-            source=origin.source_note or origin.source,
+            source=origin.source or origin.source_note,
             sha256=file_sha256(model_file(path)),
         )
         trained.append(rounded(model, weights))  # pyright: ignore[reportArgumentType] - it checks

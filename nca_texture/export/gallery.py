@@ -78,7 +78,7 @@ def picture(model: Trained) -> bytes:
 
 
 def _card(model: Trained, name: str) -> str:
-    title, source = html.escape(model.name), html.escape(re.split(r"[,;] ", model.source)[0])
+    title, source = html.escape(model.name), html.escape(model.source)
     about = f"{model.automaton.num_parameters:,} numbers" + (f", from {source}" if source else "")
     return (
         f'<li><a href="{html.escape(name)}.html"><img src="pictures/{html.escape(name)}.webp" '

@@ -466,12 +466,13 @@ function showModel() {
   const model = base();
   $('title').textContent = model.name;
   $('about').textContent = `A rule of ${thousands(model.parameters)} numbers` +
-    (model.source ? `, learned from ${model.source.split(/[,;] /)[0]}` : '');
+    (model.source ? `, learned from ${model.source.replace(/^(sample|skimage):/, '')}` : '');
   canvas.setAttribute('aria-label', `${model.name}, growing. Arrow keys move the brush, Enter uses it.`);
   const fire = app.fire ?? model.fire_rate;
   const facts = {
     rule: `${model.channels} channels` + (model.hidden ? `, ${model.hidden} hidden` : `, ${model.rule}`),
-    tiles: model.edges.map((edge) => (edge === 'torus' ? 'wraps' : edge)).join(' down, ') + ' across',
+    edges: String(model.edges) === 'torus,torus' ? 'wraps: the picture tiles' :
+      `${model.edges[1]} left and right, ${model.edges[0]} above and below`,
     weights: model.weights + (model.weights === 'float32' ? '' :
       `: colours differ by ${model.rounding[0].toPrecision(2)} after 32 steps`),
     ...(model.sha256 ? { sha256: model.sha256.slice(0, 16) } : {}),
@@ -499,7 +500,7 @@ function showOuts() {
   $('dt-out').textContent = `${Math.round(app.dt * 100)}%`;
   $('angle-out').textContent = `${Math.round(app.angle * 180 / Math.PI)}°`;
   $('dx-out').textContent = `${Math.round(app.dx * 100)}%`;
-  $('hex-out').textContent = app.hex === 0 ? 'square' : app.hex === 1 ? 'hex' :
+  $('hex-out').textContent = app.hex === 0 ? 'none' : app.hex === 1 ? 'all' :
     `${Math.round(app.hex * 100)}%`;
   $('pace').value = app.pace;
   $('dt').value = Math.round(app.dt * 100);
