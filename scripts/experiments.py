@@ -134,7 +134,8 @@ def errors(
     classes = torch.arange(count) % automaton.classes
     size = recipe.training.size
     state = automaton.seed(count, size, seed=SEED, classes=classes)
-    found, done, seen = {}, 0, None
+    found: dict[str, object] = {}
+    done, seen = 0, None
     for times in (1, 3, 10):
         state = automaton.grow(state, times * steps - done, seed=SEED, start=done)
         done = times * steps
