@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,7 +181,8 @@ def flooded(free: np.ndarray) -> np.ndarray:
     """Find what of ``free`` is connected to the border."""
     from scipy.ndimage import label
 
-    regions, _ = label(free)
+    found: Any = label(free)
+    regions = found[0]
     border = set(regions[0]) | set(regions[-1]) | set(regions[:, 0]) | set(regions[:, -1])
     return np.isin(regions, list(border - {0}))
 
