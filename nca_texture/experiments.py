@@ -68,7 +68,7 @@ def small(recipe: Recipe, **training: Any) -> Recipe:
     """Make a recipe of growth small enough for a quarter of an hour on two cores."""
     plan = replace(
         recipe.training,
-        iterations=2000,
+        iterations=4000,
         batch_size=4,
         pool_size=256,
         damage=min(1, recipe.training.damage),

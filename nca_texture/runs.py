@@ -137,7 +137,7 @@ class RunDirectory:
         exemplar, target = self.exemplar, self.recipe.target
         name = Path(target.source).name or target.source
         origin = Origin(
-            source=name,
+            source=name or exemplar.label,
             sha256=exemplar.sha256,
             source_note=exemplar.describe(),
             iterations=snapshot.best_iteration or snapshot.iteration,
@@ -146,7 +146,8 @@ class RunDirectory:
             marks=snapshot.best_marks,
             thumbnail=thumbnail(self._picture) if self._picture is not None else "",
         )
-        recipe = replace(self.recipe, target=replace(target, source=name))
+        sources = tuple(Path(source).name or source for source in target.sources)
+        recipe = replace(self.recipe, target=replace(target, source=name, sources=sources))
         save(
             self.path / MODEL,
             automaton,

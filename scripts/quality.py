@@ -198,7 +198,9 @@ def save_grid(
             place = where.of(name, texture)
             row += [_read(place / "grown.png"), _read(place / "late.png")]
         rows.append(row)
-    columns = max(map(len, rows))
+    columns = max(map(len, rows), default=0)
+    if not columns:
+        return
     sheet = np.ones((len(rows) * (SIDE + gap), columns * (SIDE + gap), 3), np.float32)
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):

@@ -22,8 +22,9 @@ def place(command: "Command", tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("score")
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "stones.png")
+    short = [*TINY, "--iterations", "2", "--exemplar-size", "40", "-q"]
     for source, run in (("stones.png", "stones"), ("sample:zebra", "zebra")):
-        done = command(["train", source, "-o", run, *TINY, "--iterations", "2", "-q"], folder)
+        done = command(["train", source, "-o", run, *short], folder)
         assert done.returncode == 0, done.stderr
     return folder
 

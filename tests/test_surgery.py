@@ -1,7 +1,7 @@
 """What befalls a growing state: each deed of a timeline does what it says and no more."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
 from nca_texture.recipe import timeline_from_toml
-from nca_texture.surgery import Event, Theatre
+from nca_texture.surgery import Deed, Event, Theatre
+
+TIMELINES = Path(__file__).resolve().parents[1] / "docs" / "timelines"
 
 SIZE = (12, 16)
 
@@ -168,6 +170,17 @@ def test_what_befalls_has_a_gradient() -> None:
 def test_a_mistake_in_a_timeline_is_one_sentence(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         timeline_from_toml(text)
+
+
+@pytest.mark.parametrize("file", sorted(TIMELINES.glob("*.toml")), ids=lambda file: file.stem)
+def test_timelines_of_the_docs_can_be_undergone(file: Path) -> None:
+    events = timeline_from_toml(file.read_text())
+    theatre = Theatre(creature(), events)
+    state = state_of(creature())
+    for event in events:
+        state = theatre._do(event, state, [1, 2])
+    table = (TIMELINES.parent / "timelines.md").read_text()
+    assert all(f"| `{deed}` |" in table for deed in get_args(Deed))
 
 
 def test_deeds_that_an_automaton_cannot_undergo_are_refused() -> None:

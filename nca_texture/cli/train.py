@@ -321,7 +321,14 @@ def _start(job: Job, parent: Path | None, where: "torch.device") -> "CellularAut
     automaton = job.recipe.build_automaton().to(where)
     if parent is not None:
         elder, _, _ = load_model(parent)
-        automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
+        try:
+            automaton.load_state_dict(elder.with_grid(automaton.grid).state_dict())
+        except RuntimeError as reason:
+            raise ValueError(
+                f"{parent} has other weights than this run: {elder.classes} classes told by "
+                f"{elder.condition}, not {automaton.classes} told by {automaton.condition}, or "
+                "another size of its layers; train without --from"
+            ) from reason
     return automaton
 
 
