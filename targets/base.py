@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+_MOST_NAMES = 20  # of a table, in one sentence
+
 
 @dataclass(frozen=True)
 class Exemplar:

@@ -131,6 +131,17 @@ def test_a_refusal_lists_all_reasons(tmp_path: Path) -> None:
         family.check(place, exporter, [simple, simple])
 
 
+def test_targets_that_know_no_classes_refuse_them() -> None:
+    automaton = CellularAutomaton(
+        channels=4, hidden=8, condition="one-hot", classes=3, fire_by="element"
+    )
+    assert Abilities().lacking(automaton) == [
+        "it has 3 classes, told apart by one-hot",
+        "chance decides for each element, not for each cell",
+    ]
+    assert Abilities(classes=True, elements=True).lacking(automaton) == []
+
+
 def test_every_entry_of_the_table_is_an_exporter() -> None:
     for name, (_, summary) in family.EXPORTERS.items():
         assert isinstance(family.pick_exporter(name), Exporter)

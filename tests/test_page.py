@@ -265,6 +265,21 @@ def test_regions_run_another_model_or_stand_still(browser: Browser, two: Path) -
     tab.close()
 
 
+def test_a_seed_is_planted_in_the_cell_that_is_touched(browser: Browser, many: Path) -> None:
+    settings = "engine=webgl&paused=1&size=16x12&model=one-hot"
+    tab = opened(browser, many, settings, size=(640, 480))
+    tab.key("2", "Digit2")
+    x, y = tab.run(
+        "(() => { const { view } = nca.app; const ratio = innerWidth / nca.app.engine.canvas.width;"
+        "return [(3.4 - view.x) / view.pixel * ratio, (7.6 - view.y) / view.pixel * ratio] })()"
+    )
+    tab.drag((x, y))
+    state = state_of(tab, ZOO["one-hot"].channels)
+    assert np.argwhere(state[3]).tolist() == [[6, 8], [7, 3]]
+    np.testing.assert_array_equal(state[:, 7, 3], [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0])
+    tab.close()
+
+
 def test_combing_turns_the_field_along_the_stroke(browser: Browser, two: Path) -> None:
     tab = opened(browser, two, "engine=webgl&paused=1&size=64x48", size=(640, 480))
     tab.key("4", "Digit4")

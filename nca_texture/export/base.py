@@ -56,7 +56,6 @@ class Abilities:
     layouts: tuple[str, ...] = ("square", "hex")
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
-    classes: bool = False  # channels that say what class a cell is of, and learned seeds
     elements: bool = False  # chance for each number of a cell
     learned: bool = True  # filters of each channel that were trained
     combined: bool = False  # percepts made of two gradients: their norm, or both turned
@@ -75,14 +74,14 @@ class Abilities:
                 found.append(f"{what} {needed} is not among {', '.join(known)}")
         if automaton.living and not self.living:
             found.append("it has a living mask")
-        if automaton.condition != "none" and not self.classes:
-            found.append(f"it is told classes by {automaton.condition}")
-        if automaton.fire_by == "element" and not self.elements:
-            found.append("chance decides for each number, not for each cell")
         if automaton.perception.bank.learned and not self.learned:
             found.append("its filters were learned")
         if automaton.perception.bank.combine != "plain" and not self.combined:
             found.append(f"its percepts are combined by {automaton.perception.bank.combine}")
+        if automaton.condition != "none" and not self.classes:
+            found.append(f"it has {automaton.classes} classes, told apart by {automaton.condition}")
+        if automaton.fire_by != "cell" and not self.elements:
+            found.append(f"chance decides for each {automaton.fire_by}, not for each cell")
         if self.channels is not None and automaton.channels > self.channels:
             found.append(f"it has {automaton.channels} channels, more than {self.channels}")
         if self.numbers is not None and automaton.num_parameters > self.numbers:

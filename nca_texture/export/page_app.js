@@ -86,7 +86,8 @@ function plainControl() {
   for (let i = 0; i < app.control.length; i += 4) app.control.set([app.model, 255, 255, 128], i);
   app.present = [app.model];
   app.controlDirty = true;
-  app.fieldPainted = app.speedPainted = false;
+  app.fieldPainted = app.speedPainted = app.modelPainted = false;
+  $('preset').value = 'straight';
   changed();
 }
 
@@ -286,15 +287,28 @@ function tellAll() {
   app.touched += 1;
 }
 
+function plant(place, weights) {
+  const cell = cellAt(...place);
+  if (!cell) return;
+  const shift = ((cell[1] & 1) === 1 ? 0.25 : -0.25) * app.hex;
+  const centre = [cell[0] + 0.5 + shift, (cell[1] + 0.5) * rowHeight()];
+  app.engine.brush(world(), [...centre, ...centre], 0.4, changeOf('plant', weights));
+}
+
 function stroke(from, to) {
   const { control } = app;
   if (app.tool === 'erase') {
     app.engine.brush(world(), [...from, ...to], app.radius, changeOf('erase'));
   } else if (app.tool === 'plant') {
-    app.engine.brush(world(), [...to, ...to], 0.5, changeOf('plant'));
+    plant(to, app.weights);
   } else if (app.tool === 'paint' && app.choice.kind === 'class') {
-    const change = changeOf(base().codes ? 'tell' : 'erase', paintedWeights());
-    app.engine.brush(world(), [...from, ...to], app.radius, change);
+    const { codes, seed } = base();
+    const weights = paintedWeights();
+    if (!codes && seed.kind === 'cell') plant(to, weights);
+    else {
+      const change = changeOf(codes ? 'tell' : 'erase', weights);
+      app.engine.brush(world(), [...from, ...to], app.radius, change);
+    }
   } else if (app.tool === 'paint') {
     capsule(from, to, app.radius, (i) => { control[i] = app.choice.index; });
     app.modelPainted = true;
