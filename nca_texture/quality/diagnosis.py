@@ -57,6 +57,7 @@ class Case:
     motion: float | None = None  # of a pixel in 16 steps
     plan: Plan | None = None
     distances: list[dict[str, float]] = field(default_factory=list)  # of each mark
+    part: dict[str, float] = field(default_factory=dict)  # of a part of the target to the whole
 
     @property
     def target(self) -> Tensor:
@@ -138,7 +139,9 @@ def _colour_drift(case: Case) -> Fault | None:
         return None
     settled = min(1, len(case.distances) - 1)
     off, last = case.distances[settled][COLOUR], case.distances[-1][COLOUR]
-    if off <= _COLOUR_OFF and last - off <= _COLOUR_MOVES:
+    # Where a target is not the same everywhere, so are its colours.
+    allowed = _COLOUR_OFF + case.part.get(COLOUR, 0.0)
+    if off <= allowed and last - off <= _COLOUR_MOVES:
         return None
     where = f"{_when(case, case.marks[settled])}colours are {off:.0f} units of CIELAB off"
     if len(case.marks) > 1:
