@@ -56,6 +56,7 @@ class Abilities:
     layouts: tuple[str, ...] = ("square", "hex")
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
+    classes: bool = False  # several, of one model
     elements: bool = False  # chance for each number of a cell
     learned: bool = True  # filters of each channel that were trained
     combined: bool = False  # percepts made of two gradients: their norm, or both turned
