@@ -531,7 +531,7 @@ def _film_to_board(
     import io
 
     from PIL import Image
-    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
+    from tensorboard.compat.proto import summary_pb2
 
     from nca_texture.film import Shooting, film
 
