@@ -581,7 +581,7 @@ def test_a_curriculum_goes_on_where_it_was() -> None:
         levels.append(report.levels)
     assert end is not None
     assert levels[-1] == pytest.approx([0.2] * 4), "each was hardened once, at every tenth"
-    again = list(train(creature(), loss, settings, goals=goals, resume=snapshots[19]))
+    again = list(train(creature(), loss, settings, goals=goals, resume=half_way))
     assert again[-1].levels == levels[-1]
     assert torch.equal(again[-1].snapshot().pool, end.pool)
     with pytest.raises(ValueError, match="curriculum starts from pictures"):
