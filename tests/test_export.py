@@ -162,7 +162,7 @@ def test_what_no_target_can_run_is_refused(name: str) -> None:
 )
 def test_sources_are_of_one_class(name: str) -> None:
     automaton = random_automaton(channels=5, hidden=4, condition="one-hot", classes=2)
-    with pytest.raises(InputError, match="told classes by one-hot"):
+    with pytest.raises(InputError, match="told apart by one-hot"):
         family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
 
 
