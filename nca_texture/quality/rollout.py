@@ -16,6 +16,8 @@ MULTIPLES = (1, 3, 10, 100)  # of the trained steps
 _SETTLED = 1  # the mark, counted from 0, after which half is erased and motion is looked at
 _MOTION = 16  # steps
 _TIMED = (256, 256)  # cells of a grid whose steps are timed
+_LONG_ENOUGH = 0.05  # seconds
+_TRIES = 4
 _BESIDE = (1024, 1024)  # cells that time and memory are told for
 
 
@@ -114,15 +116,21 @@ def cost(automaton: CellularAutomaton, kernel: str = "auto") -> Cost:
     """Time some steps, and work out the memory of one of 1024 x 1024 cells."""
     state = automaton.seed(1, _TIMED, seed=0)
     state = automaton.grow(state, 4, kernel=kernel)  # what is done only once
-    steps, took = 4, 0.0
-    while took < 0.2 and steps < 4096:
+    steps, took, best = 4, 0.0, math.inf
+    while took < _LONG_ENOUGH and steps < 4096:
         steps *= 2
-        began = time.perf_counter()
-        automaton.grow(state, steps, kernel=kernel).sum().item()
-        took = time.perf_counter() - began
+        took = _seconds(automaton, state, steps, kernel)
+    for _ in range(_TRIES):  # what else a machine does can only make it slower
+        best = min(best, _seconds(automaton, state, steps, kernel))
     share = math.prod(_BESIDE) / math.prod(_TIMED)
     memory = plan(automaton, _BESIDE, 1, kernel=kernel).memory
-    return Cost(1000 * took / steps * share, memory, automaton.kernel_for(state, kernel))
+    return Cost(1000 * best / steps * share, memory, automaton.kernel_for(state, kernel))
+
+
+def _seconds(automaton: CellularAutomaton, state: Tensor, steps: int, kernel: str) -> float:
+    began = time.perf_counter()
+    automaton.grow(state, steps, kernel=kernel).sum().item()
+    return time.perf_counter() - began
 
 
 def _extreme(state: Tensor) -> float:
