@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+_MOST_NAMES = 20  # of a table, in one sentence
+
 
 @dataclass(frozen=True)
 class Exemplar:
@@ -61,5 +63,6 @@ def check_name(name: str, table: Collection[str], kind: str) -> None:
         return
     near = difflib.get_close_matches(name.lower(), table, 1, 0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    names = ", ".join(sorted(table))
-    raise ValueError(f"no {kind} is called {name!r}; {hint}there are {names}")
+    names = ", ".join(list(table)[:_MOST_NAMES])
+    more = f" and {len(table) - _MOST_NAMES} more" if len(table) > _MOST_NAMES else ""
+    raise ValueError(f"no {kind} is called {name!r}; {hint}there are {names}{more}")

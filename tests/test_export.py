@@ -150,6 +150,22 @@ def test_every_entry_of_the_table_is_an_exporter() -> None:
         family.pick_exporter("jsn")
 
 
+@pytest.mark.parametrize("name", [name for name in family.EXPORTERS if name != "json"])
+def test_what_no_target_can_run_is_refused(name: str) -> None:
+    automaton = random_automaton(channels=5, hidden=4, bank="isotropic")
+    with pytest.raises(InputError, match="percepts are combined by norm"):
+        family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
+
+
+@pytest.mark.parametrize(
+    "name", ["glsl", "wgsl", "shadertoy", "isf", "godot", "unity", "c", "onnx"]
+)
+def test_sources_are_of_one_class(name: str) -> None:
+    automaton = random_automaton(channels=5, hidden=4, condition="one-hot", classes=2)
+    with pytest.raises(InputError, match="told classes by one-hot"):
+        family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "moss.safetensors"

@@ -236,6 +236,18 @@ def test_a_spoilt_picture_shows_its_fault(fault: str, name: str) -> None:
     assert {"exploded", "dead"} & {each.name for each in found} <= {fault}
 
 
+def test_a_target_of_changing_colours_allows_for_them() -> None:
+    # What has learned light from one side cannot be as far off as a part of it is.
+    shade = torch.linspace(0, 1, 96)
+    target = sample("bricks") * shade
+    measure = Yardstick(target, [])
+    picture = target[..., 40:]
+    found, own = measure(picture).distances, own_distances(measure)
+    looks = (Mark(0, picture, 1.0),)
+    assert FAULTS["colour drift"](Case(measure, looks, distances=[found])) is not None
+    assert FAULTS["colour drift"](Case(measure, looks, distances=[found], part=own)) is None
+
+
 def slanted(side: int) -> Tensor:
     """Draw shaded stripes that fall from left to right."""
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")

@@ -394,7 +394,7 @@ def test_every_preset_builds_an_automaton_that_grows(name: str) -> None:
     automaton = recipe.build_automaton()
     state = automaton.grow(automaton.seed(1, (8, 8)), 2)
     assert state.isfinite().all()
-    assert automaton.channels == recipe.automaton.channels
+    assert automaton.channels == recipe.automaton.channels + automaton.held
     again = recipe.build_automaton().state_dict()
     assert all(torch.equal(value, again[key]) for key, value in automaton.state_dict().items())
     other = with_settings(recipe, ["training.seed=1"]).build_automaton()

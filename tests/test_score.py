@@ -67,8 +67,6 @@ def test_a_picture_is_scored_against_any_other(command: "Command", place: Path) 
     assert done.returncode == 0, done.stderr
     assert "style compact" in done.stdout
     assert "sample:lava" in done.stdout
-    done = command([*args, "--features", "compact", "--json"], place)
-    assert json.loads(done.stdout)["kind"] == "picture"
 
 
 def test_the_target_is_found_where_the_run_says_or_in_its_checkpoint(

@@ -213,6 +213,17 @@ def test_scripts_for_godot_are_scripts() -> None:
                 assert script[1] in files
 
 
+# What Unity's own headers say, as far as the exported shaders use it.
+UNITY = """
+Texture2D _Any;
+SamplerState _Point;
+#define tex2Dlod(image, at) _Any.SampleLevel(_Point, (at).xy, 0.0)
+struct v2f_customrendertexture { float4 p : SV_POSITION; float3 globalTexcoord : TEXCOORD1; };
+struct appdata_base { float4 vertex : POSITION; float4 texcoord : TEXCOORD0; };
+float4 UnityObjectToClipPos(float4 place) { return place; }
+"""
+
+
 @pytest.mark.parametrize("case", shaders.CASES)
 def test_shaders_for_engines_compile(case: str, tmp_path: Path) -> None:
     compiler = shutil.which("glslangValidator")
@@ -232,6 +243,18 @@ def test_shaders_for_engines_compile(case: str, tmp_path: Path) -> None:
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
+    for name, entry in (("State", "Step"), ("Picture", "Pixel")):
+        found = [data.decode() for file, data in files.items() if file.endswith(f"{name}.shader")]
+        assert bool(found) != trained.automaton.living
+        for text in found:
+            (code,) = re.findall(r"HLSLPROGRAM\n(.*?)ENDHLSL", text, re.DOTALL)
+            code = re.sub(r"#(pragma|include).*|sampler2D.*;", "", code)
+            (tmp_path / "unity.frag").write_text(UNITY + code)
+            done = subprocess.run(
+                [compiler, "-D", "-V", "-e", entry, "-S", "frag", "-o", "unity.spv", "unity.frag"],
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout
     files = GodotExporter().files([trained])
     code = files["step.glsl"].decode().replace("#[compute]\n", "")
     (tmp_path / "godot.comp").write_text(code)

@@ -531,7 +531,7 @@ def _film_to_board(
     import io
 
     from PIL import Image
-    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
+    from tensorboard.compat.proto import summary_pb2
 
     from nca_texture.film import Shooting, film
 
@@ -549,8 +549,9 @@ def _film_to_board(
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=60, loop=0)
     height, width = shooting.size
-    image = Summary.Image(
+    made: Any = summary_pb2  # its classes are made when it is imported
+    image = made.Summary.Image(
         height=height, width=width, colorspace=3, encoded_image_string=file.getvalue()
     )
-    summary = Summary(value=[Summary.Value(tag="growth", image=image)])
+    summary = made.Summary(value=[made.Summary.Value(tag="growth", image=image)])
     board._get_file_writer().add_summary(summary, report.iteration)

@@ -26,7 +26,8 @@ vec4 nca_read_after(int group, int x, int y) {
 # ``cleared``: whether the cell is under a brush that erases.
 _BAND = """\
 bool nca_is_fresh(vec4 memory) {
-  return memory.w != 1.0 || ivec2(memory.xy) != nca_size();
+  ivec2 size = nca_size();
+  return memory.w != 1.0 || int(memory.x) != size.x || int(memory.y) != size.y;
 }
 
 vec4 nca_band(ivec2 place, uint seed, bool restart, bool cleared) {
@@ -34,7 +35,7 @@ vec4 nca_band(ivec2 place, uint seed, bool restart, bool cleared) {
   ivec2 last = nca_pixels() - ivec2(1, 1);
   vec4 memory = nca_texel(last);
   bool fresh = restart || nca_is_fresh(memory);
-  if (place == last) {
+  if (place.x == last.x && place.y == last.y) {
     return vec4(vec2(size), fresh ? 0.0 : memory.z + 1.0, 1.0);
   }
   int group = place.y / size.y;
@@ -58,7 +59,8 @@ vec4 nca_masked(ivec2 place) {
   ivec2 size = nca_size();
   ivec2 last = nca_pixels() - ivec2(1, 1);
   vec4 after = nca_texel_after(place);
-  if (place == last || nca_texel_after(last).z < 0.5) {
+  bool memory = place.x == last.x && place.y == last.y;
+  if (memory || nca_texel_after(last).z < 0.5) {
     return after;
   }
   int y = place.y - place.y / size.y * size.y;

@@ -56,9 +56,10 @@ class Abilities:
     layouts: tuple[str, ...] = ("square", "hex")
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
+    classes: bool = False  # several, of one model
     elements: bool = False  # chance for each number of a cell
     learned: bool = True  # filters of each channel that were trained
-    classes: bool = False  # several of them in one rule
+    combined: bool = False  # percepts made of two gradients: their norm, or both turned
     channels: int | None = None  # the most
     numbers: int | None = None  # the most parameters
 
@@ -76,6 +77,8 @@ class Abilities:
             found.append("it has a living mask")
         if automaton.perception.bank.learned and not self.learned:
             found.append("its filters were learned")
+        if automaton.perception.bank.combine != "plain" and not self.combined:
+            found.append(f"its percepts are combined by {automaton.perception.bank.combine}")
         if automaton.condition != "none" and not self.classes:
             found.append(f"it has {automaton.classes} classes, told apart by {automaton.condition}")
         if automaton.fire_by != "cell" and not self.elements:

@@ -32,6 +32,8 @@ class HtmlExporter(Exporter):
         found = []
         if model.automaton.channels > 128:
             found.append(f"it has {model.automaton.channels} channels, more than 128")
+        if (combine := model.automaton.perception.bank.combine) != "plain":
+            found.append(f"its percepts are combined by {combine}")
         if model.automaton.perception.reach != 1:
             found.append("its filters reach farther than the next cell")
         return found

@@ -25,7 +25,6 @@ _DRIFTS, _DRIFTS_BY = 1.3, 0.1  # times, and in units of a distance
 _MIRRORED, _MIRRORED_BY = 0.75, 0.1
 _PERIODS = 1.5  # of the structure that have to fit into a training grid
 _PERIODIC = 0.25  # correlation of a structure with the next one
-_SMALL = 48  # cells: a longer side that a picture is looked for structures at
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Case:
     motion: float | None = None  # of a pixel in 16 steps
     plan: Plan | None = None
     distances: list[dict[str, float]] = field(default_factory=list)  # of each mark
+    part: dict[str, float] = field(default_factory=dict)  # of a part of the target to the whole
 
     @property
     def target(self) -> Tensor:
@@ -138,7 +138,9 @@ def _colour_drift(case: Case) -> Fault | None:
         return None
     settled = min(1, len(case.distances) - 1)
     off, last = case.distances[settled][COLOUR], case.distances[-1][COLOUR]
-    if off <= _COLOUR_OFF and last - off <= _COLOUR_MOVES:
+    # Where a target is not the same everywhere, so are its colours.
+    allowed = _COLOUR_OFF + case.part.get(COLOUR, 0.0)
+    if off <= allowed and last - off <= _COLOUR_MOVES:
         return None
     where = f"{_when(case, case.marks[settled])}colours are {off:.0f} units of CIELAB off"
     if len(case.marks) > 1:
@@ -178,11 +180,11 @@ def _small_field(case: Case) -> Fault | None:
     side = max(8, int(case.plan.longer_side * min(room / _PERIODS, 2 * reached) / length))
     least = round(_PERIODS * length / 16 + 0.5) * 16
     if length * _PERIODS > room:
-        saw = f"the target's structure repeats every {length} cells, the training grid has {room}"
+        saw = f"the target's structure is {length} cells long, the training grid has {room}"
         bigger = f"training.width={least} training.height={least}"
     else:
         saw = (
-            f"the target's structure repeats every {length} cells, and within "
+            f"the target's structure is {length} cells long, and within "
             f"{case.plan.steps[1]} steps cells hear from others {reached:.0f} cells away"
         )
         bigger = (
@@ -239,7 +241,7 @@ def structure(target: Tensor) -> int:
     """Find after how many cells the structure of ``target`` [1, 3, H, W] repeats.
 
     The shortest distance, in the direction in which it is longest, of a peak of the
-    autocorrelation; twice the distance at which it fades where nothing repeats. What changes only
+    autocorrelation; the distance at which it fades where nothing repeats. What changes only
     from one end to the other, as light does, is taken away first.
     """
     height, width = target.shape[-2:]
@@ -259,14 +261,14 @@ def structure(target: Tensor) -> int:
 
 
 def _period(course: list[float]) -> int:
-    """Find the first peak of an autocorrelation after it has fallen; twice its length if none."""
+    """Find the first peak of an autocorrelation after it has fallen; how far it falls if none."""
     lowest = min(range(len(course)), key=course.__getitem__)
     fallen = next((k for k, value in enumerate(course) if value < 0.1), lowest)
     for k in range(fallen + 1, len(course) - 1):
         peak = course[k - 1] <= course[k] >= course[k + 1]
         if peak and course[k] > _PERIODIC and course[k] >= 0.8 * max(course[fallen:]):
             return k
-    return 2 * fallen
+    return fallen
 
 
 def _trend(target: Tensor) -> Tensor:

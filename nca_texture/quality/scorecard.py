@@ -103,6 +103,7 @@ def score_texture(
         rollout.motion,
         Plan(plan.size, plan.steps, automaton.fire_rate, max(target.shape[-2:])),
         looks,
+        own_distances(yardstick),
     )
     return Score(
         size=(pictures.shape[-2], pictures.shape[-1]),
@@ -119,6 +120,7 @@ def score_texture(
         if len(pictures) > 1
         else None,
         faults=diagnose(case),
+        part=case.part,
         **_of_target(yardstick, pictures[0]),
     )
 
@@ -136,7 +138,8 @@ def score_picture(
     across = seam(picture, "xy")
     if across is not None:
         found = found | {SEAM: across}
-    case = Case(yardstick, (Mark(0, picture, 1.0),), wraps, distances=[found])
+    own = own_distances(yardstick)
+    case = Case(yardstick, (Mark(0, picture, 1.0),), wraps, distances=[found], part=own)
     return Score(
         size=(picture.shape[-2], picture.shape[-1]),
         samples=1,
@@ -144,6 +147,7 @@ def score_picture(
         distances=[found],
         trained=[],
         faults=diagnose(case),
+        part=own,
         **_of_target(yardstick, middle(picture)[0]),
     )
 
@@ -184,7 +188,6 @@ def own_distances(yardstick: Yardstick) -> dict[str, float]:
 def _of_target(yardstick: Yardstick, picture: Tensor) -> dict[str, Any]:
     target = yardstick.target[0].cpu()
     return {
-        "part": own_distances(yardstick),
         "copy": variety.largest_copy(picture.cpu(), target),
         "target_repeat": variety.largest_repeat(target),
         "target_diversity": variety.own_diversity(target),
