@@ -391,9 +391,11 @@ def test_pages_hold_what_names_say(tmp_path: Path) -> None:
         page([model] * 33)
 
 
-def test_models_that_are_too_large_are_refused() -> None:
+def test_what_a_page_cannot_step_is_refused() -> None:
     large = Trained(name="large", automaton=CellularAutomaton(channels=130, hidden=4))
     assert HtmlExporter().reasons(large) == ["it has 130 channels, more than 128"]
+    norm = Trained(name="norm", automaton=CellularAutomaton(hidden=4, bank="isotropic"))
+    assert HtmlExporter().reasons(norm) == ["its percepts are combined by norm"]
 
 
 def test_the_command_writes_a_page_of_all_runs_in_a_folder(command, tmp_path: Path) -> None:

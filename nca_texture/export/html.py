@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nca_texture.export.base import Exporter, Trained, quantised
+from nca_texture.export.base import Abilities, Exporter, Trained, quantised
 from nca_texture.export.json import describe
 
 _PARTS = ("page_rule.js", "page_webgl.js", "page_webgpu.js", "page_app.js")
+_ABILITIES = Abilities(classes=True, elements=True, channels=128)
 _MOST_MODELS = 32  # bits of the mask of those that live and die
 
 
@@ -28,12 +29,8 @@ class HtmlExporter(Exporter):
     many = True
 
     def reasons(self, model: Trained) -> list[str]:
-        """Name what the page's steps cannot do; of today's models, nothing but their size."""
-        found = []
-        if model.automaton.channels > 128:
-            found.append(f"it has {model.automaton.channels} channels, more than 128")
-        if (combine := model.automaton.perception.bank.combine) != "plain":
-            found.append(f"its percepts are combined by {combine}")
+        """Name what the page's steps cannot do."""
+        found = _ABILITIES.lacking(model.automaton)
         if model.automaton.perception.reach != 1:
             found.append("its filters reach farther than the next cell")
         return found
