@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from ctypes import c_int
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -557,8 +558,15 @@ def test_without_a_compiler_the_reference_takes_over(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cpu, "_library", lambda: None)
     automaton, state = awake(), noise(1, 6, 4, 3)
     assert automaton.kernel_for(state) == "reference"
-    with pytest.raises(ValueError, match="it was not compiled when the package was installed"):
+    with pytest.raises(ValueError, match="it was not compiled when this version was installed"):
         automaton.grow(state, kernel="cpu")
+
+
+def test_steps_compiled_from_other_sources_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    if cpu._library() is None:
+        pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
+    monkeypatch.setattr(cpu, "_Job", type("_Job", (cpu._Job,), {"_fields_": [("new", c_int)]}))
+    assert cpu._library.__wrapped__() is None
 
 
 @on_cuda

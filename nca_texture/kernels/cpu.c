@@ -557,6 +557,9 @@ static int run(const struct job *job, const char *name, int backward) {
   return !done;
 }
 
+/* Tells whether cpu.py speaks of the same struct: an editable install may have been compiled before. */
+EXPORT int job_size(void) { return sizeof(struct job); }
+
 EXPORT int grow(const struct job *job, const char *set) { return run(job, set, 0); }
 
 EXPORT int grow_back(const struct job *job, const char *set) { return run(job, set, 1); }

@@ -71,13 +71,17 @@ class _Job(ctypes.Structure):
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """Load the compiled steps, or None where the package was installed without them."""
+    """Load the compiled steps, or None where the package was installed without them.
+
+    Those that were compiled from older sources, as in an editable install, would misread a job.
+    """
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_cpu{suffix}")
         if path.exists():
             library = ctypes.CDLL(str(path))
             library.instruction_set.restype = ctypes.c_char_p
-            return library
+            size = getattr(library, "job_size", lambda: 0)()
+            return library if size == ctypes.sizeof(_Job) else None
     return None
 
 
@@ -164,7 +168,7 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
     """List what keeps this kernel from running ``rule`` on ``state``."""
     found = []
     if _library() is None:
-        found.append("it was not compiled when the package was installed (no C compiler)")
+        found.append("it was not compiled when this version was installed (no C compiler?)")
     if state.device.type != "cpu":
         found.append(f"the state is on {state.device.type}")
     if state.dtype != torch.float32:
