@@ -65,6 +65,11 @@ for line in sys.stdin:
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process works alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def plain_environment() -> dict[str, str]:
     """Return the environment without settings of ours."""
     ours = ("NCA_TEXTURE", "TRITON_INTERPRET")
