@@ -4,12 +4,15 @@ import difflib
 import hashlib
 import importlib.util
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nca_texture.errors import InputError, MissingError
@@ -126,54 +129,61 @@ class SkimageTarget(Target):
         return replace(exemplar, name=self.name, source=source, label=source)
 
 
-class SampleTarget(Target):
+class _Drawn(Target):
+    """A picture that the project draws itself."""
+
+    name: str
+    kind: ClassVar[str]  # what stands before the name in a spec
+
+    @abstractmethod
+    def draw(self) -> NDArray[np.floating]:
+        """Draw it: [H, W, 3 or 4] in [0, 1]."""
+
+    def read(self, crop: str | None, exemplar_size: int) -> Exemplar:
+        """Use the drawn picture, as if it had been read from a PNG file."""
+        source = f"{self.kind}:{self.name}"
+        picture = np.rint(self.draw() * 255).astype(np.uint8)
+        framed = frame(picture, crop, exemplar_size, source)
+        return Exemplar(
+            image=framed.image[None],
+            name=self.name,
+            source=source,
+            sha256=hashlib.sha256(picture.tobytes()).hexdigest(),
+            source_size=framed.source_size,
+            pixels_per_cell=framed.pixels_per_cell,
+            notes=framed.notes,
+            label=source,
+        )
+
+
+class SampleTarget(_Drawn):
     """A texture that the project draws itself."""
+
+    kind = "sample"
 
     def __init__(self, name: str, max_pixels: int = MAX_PIXELS) -> None:
         """Take the sample ``name``, without the prefix; ``max_pixels`` plays no part."""
         check_name(name, SAMPLES, "sample")
         self.name = name
 
-    def read(self, crop: str | None, exemplar_size: int) -> Exemplar:
-        """Use the drawn picture, as if it had been read from a PNG file."""
-        source = f"sample:{self.name}"
-        picture = np.rint(draw_sample(self.name) * 255).astype(np.uint8)
-        framed = frame(picture, crop, exemplar_size, source)
-        return Exemplar(
-            image=framed.image[None],
-            name=self.name,
-            source=source,
-            sha256=hashlib.sha256(picture.tobytes()).hexdigest(),
-            source_size=framed.source_size,
-            pixels_per_cell=framed.pixels_per_cell,
-            notes=framed.notes,
-            label=source,
-        )
+    def draw(self) -> NDArray[np.floating]:
+        """Draw it: [H, W, 3]."""
+        return draw_sample(self.name)
 
 
-class FigureTarget(Target):
+class FigureTarget(_Drawn):
     """A figure with transparency around it that the project draws itself."""
+
+    kind = "figure"
 
     def __init__(self, name: str, max_pixels: int = MAX_PIXELS) -> None:
         """Take the figure ``name``, without the prefix; ``max_pixels`` plays no part."""
         check_figure(name)
         self.name = name
 
-    def read(self, crop: str | None, exemplar_size: int) -> Exemplar:
-        """Use the drawn picture, as if it had been read from a PNG file."""
-        source = f"figure:{self.name}"
-        picture = np.rint(draw_figure(self.name) * 255).astype(np.uint8)
-        framed = frame(picture, crop, exemplar_size, source)
-        return Exemplar(
-            image=framed.image[None],
-            name=self.name,
-            source=source,
-            sha256=hashlib.sha256(picture.tobytes()).hexdigest(),
-            source_size=framed.source_size,
-            pixels_per_cell=framed.pixels_per_cell,
-            notes=framed.notes,
-            label=source,
-        )
+    def draw(self) -> NDArray[np.floating]:
+        """Draw it: [H, W, 4]."""
+        return draw_figure(self.name)
 
 
 def read_framed(path: Path, crop: str | None, exemplar_size: int, max_pixels: int) -> Framed:
