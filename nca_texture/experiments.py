@@ -207,16 +207,18 @@ _POKEMON = _with(
 )
 
 
+def _experiment(recipe: Recipe, summary: str, look_for: str) -> Experiment:
+    return Experiment(recipe, small(recipe), summary, look_for)
+
+
 EXPERIMENTS: dict[str, Experiment] = {
-    "growing-2020": Experiment(
+    "growing-2020": _experiment(
         GROWING,
-        small(GROWING),
         "Growing NCA: grows from one cell and stays (its persistent regime)",
         "the picture at ten times the trained steps is still the one at the trained steps",
     ),
-    "regenerating-2020": Experiment(
+    "regenerating-2020": _experiment(
         REGENERATING,
-        small(REGENERATING),
         "Growing NCA: grows from one cell, stays, and heals what is cut away",
         "half of it cut away comes back",
     ),
@@ -232,33 +234,28 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Studying Growth: three flowers from one rule, each from a learned seed",
         "which flower it becomes is decided within the first steps",
     ),
-    "newt-graft": Experiment(
+    "newt-graft": _experiment(
         _plain("newt-graft", "figure:gecko", REGENERATING),
-        small(_plain("newt-graft", "figure:gecko", REGENERATING)),
         "Studying Growth: a creature to graft on, with animate --timeline",
         "the grafted, frozen patch grows around it what belongs there",
     ),
-    "bone": Experiment(
+    "bone": _experiment(
         _plain("bone", "figure:bone"),
-        small(_plain("bone", "figure:bone")),
         "Studying Growth: a hollow bone, whose seed lies in the cavity",
         "cells of the cavity live at first, and die",
     ),
-    "worm-fixed": Experiment(
+    "worm-fixed": _experiment(
         _plain("worm-fixed", "figure:worm"),
-        small(_plain("worm-fixed", "figure:worm")),
         "Studying Growth: a worm in a frame that stands still",
         "it holds its shape",
     ),
-    "snowflake": Experiment(
+    "snowflake": _experiment(
         _plain("snowflake", "figure:snowflake"),
-        small(_plain("snowflake", "figure:snowflake")),
         "a snowflake, six arms from one cell",
         "the arms grow alike although each is on its own",
     ),
-    "nautilus": Experiment(
+    "nautilus": _experiment(
         _plain("nautilus", "figure:nautilus"),
-        small(_plain("nautilus", "figure:nautilus")),
         "Studying Growth: a logarithmic shell, as one picture",
         "the coils are drawn from the middle outwards",
     ),
@@ -268,15 +265,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         "NCA can respond to signals: a gene for each limb of a gecko, sixteen geckos from one rule",
         "told another genome, a grown gecko loses or grows the limb",
     ),
-    "pokemon-curriculum": Experiment(
+    "pokemon-curriculum": _experiment(
         _POKEMON,
-        small(_POKEMON),
         "Growing Pokemon: from mending a picture to growing it, harder as it learns",
         "the levels in the log rise; a half that is cut away comes back",
     ),
-    "isotropic": Experiment(
+    "isotropic": _experiment(
         _ISOTROPIC,
-        small(_ISOTROPIC),
         "Growing Isotropic NCA: cells that do not know where up is, with a learned orientation",
         "every growth has another orientation",
     ),
