@@ -160,6 +160,26 @@ def test_a_page_from_the_disk_takes_the_steps_of_the_reference(
     tab.close()
 
 
+@pytest.mark.parametrize("channels", [6, 18])
+@pytest.mark.parametrize("engine", ["webgl", "webgpu"])
+def test_on_long_rows_the_cells_of_the_reference_act(
+    browser: Browser, tmp_path: Path, engine: str, channels: int
+) -> None:
+    """Cells that act are packed by the word: rows have four, and the last is not full.
+
+    With many channels a pass has no room for two cells at a time.
+    """
+    automaton = random_automaton(0.05, channels=channels, hidden=8, fire_rate=0.3)
+    file = tmp_path / "long.html"
+    file.write_text(page([Trained(name="long", automaton=automaton)]))
+    tab = opened(browser, file, f"engine={engine}&paused=1&size=101x6&seed=7", size=(400, 300))
+    found = state_of(tab, channels, "nca.step(12)")
+    expected = automaton.grow(automaton.seed(1, (6, 101), seed=7), 12, seed=7)[0]
+    assert expected.abs().max() > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    tab.close()
+
+
 @pytest.mark.parametrize("engine", ["webgl", "webgpu"])
 def test_rotation_scale_and_size_of_a_step_are_those_of_grow(
     browser: Browser, many: Path, engine: str

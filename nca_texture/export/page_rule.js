@@ -237,12 +237,14 @@ function seedState(model, seed, width, height, weights) {
 
 const GLSL = {
   vec: 'vec4',
+  place: 'ivec2',
   variable: (name, value) => `vec4 ${name} = ${value};`,
   loop: (name, count) => `for (int ${name} = 0; ${name} < ${count}; ++${name})`,
   integer: (name, value) => `int ${name} = ${value};`,
 };
 const WGSL = {
   vec: 'vec4f',
+  place: 'vec2i',
   variable: (name, value) => `var ${name} = ${value};`,
   loop: (name, count) => `for (var ${name} = 0; ${name} < ${count}; ${name}++)`,
   integer: (name, value) => `let ${name} = ${value};`,
@@ -250,85 +252,107 @@ const WGSL = {
 
 const decimal = (value) => (Number.isInteger(value) ? `${value}.0` : String(value));
 
-// Statements that turn what a cell sees into `u0`, `u1`, ...: its update, before the fire rate.
-// Around them stand: `cell`, `parity`; tap(k) [gx, gy, xx, yy], inside(k), near(k), fetch(p, g),
-// W(k); turn (cosine, sine), inverse (1 / dx, 1 / dx^2).
-function ruleSource(model, packed, d) {
+// Statements that turn what a cell sees into `u0`, `u1`, ...: its update, before the fire rate; or
+// what several cells of a row see, whose names end in `marks`, so that a weight is read once for all.
+// Around them stand: `cell`; `columns` of the cells around and whether there are any, `across`; turn
+// (cosine, sine); for all cells `parity`, `rows` and `down`, inverse (1 / dx, 1 / dx^2); tap(k)
+// [gx, gy, xx, yy], fetch(p, g), W(k).
+function ruleSource(model, packed, d, marks = ['']) {
   const { groups, filters, units, stride, inputs } = packed;
   const lines = [];
   const zero = `${d.vec}(0.0)`;
   const each = (count, make) => { for (let i = 0; i < count; ++i) lines.push(make(i)); };
-  const names = model.filters;
+  const eachOf = (count, make) => { for (const m of marks) each(count, (i) => make(i, m)); };
   const clampTo = (name, limit) => (limit === null ? '' :
     `${name} = clamp(${name}, ${d.vec}(${decimal(-limit)}), ${d.vec}(${decimal(limit)}));`);
-  each(groups, (g) => d.variable(`c${g}`, `fetch(cell, ${g})`));
-  if (packed.learned) {
-    each(filters * groups, (i) => d.variable(`x${i}`, zero));
-    lines.push(`${d.loop('k', 9)} {`);
-    lines.push(d.integer('at', `${packed.kernelsAt} + (parity * 9 + k) * ${filters * groups}`));
-    each(groups, (g) => `{ ${d.variable('v', `inside(k) * fetch(near(k), ${g})`)} ` +
-      Array.from({ length: filters }, (_, f) =>
-        `x${f * groups + g} += W(at + ${f * groups + g}) * v;`).join(' ') + ' }');
-    lines.push('}');
-  } else {
-    const slopes = names.some((name) => name.startsWith('gradient'));
-    const curves = names.some((name) => name.startsWith('laplacian'));
-    const sums = [...(slopes ? ['gx', 'gy'] : []), ...(curves ? ['xx', 'yy'] : [])];
-    const lane = { gx: 'x', gy: 'y', xx: 'z', yy: 'w' };
-    for (const sum of sums) each(groups, (g) => d.variable(`${sum}${g}`, zero));
-    lines.push(`${d.loop('k', 9)} { ${d.variable('t', 'inside(k) * tap(k)')}`);
-    each(groups, (g) => `{ ${d.variable('v', `fetch(near(k), ${g})`)} ` +
-      sums.map((sum) => `${sum}${g} += t.${lane[sum]} * v;`).join(' ') + ' }');
-    lines.push('}');
-    const seen = {
-      identity: (g) => `c${g}`,
-      gradient_x: (g) => `(inverse.x * (turn.x * gx${g} - turn.y * gy${g}))`,
-      gradient_y: (g) => `(inverse.x * (turn.y * gx${g} + turn.x * gy${g}))`,
-      laplacian: (g) => `(inverse.y * (xx${g} + yy${g}))`,
-      laplacian_x: (g) => `(inverse.y * xx${g})`,
-      laplacian_y: (g) => `(inverse.y * yy${g})`,
-    };
-    if (model.per_channel) {
-      each(groups, (g) => d.variable(`x${g}`, `${d.vec}(${[0, 1, 2, 3].map((i) => {
-        const name = names[g * 4 + i];
-        return name ? `${seen[name](g)}.${'xyzw'[i]}` : '0.0';
-      }).join(', ')})`));
-    } else {
-      names.forEach((name, f) => each(groups, (g) => d.variable(`x${f * groups + g}`,
-        seen[name](g))));
-    }
-  }
+  for (const m of marks) lines.push(...perceptSource(model, packed, d, m));
   if (model.limits.percept !== null) {
-    each(filters * groups, (i) => clampTo(`x${i}`, model.limits.percept));
+    eachOf(filters * groups, (i, m) => clampTo(`x${i}${m}`, model.limits.percept));
   }
-  const product = (at, name) => ['x', 'y', 'z', 'w'].map((lane, i) =>
-    `W(k + ${at + i}) * ${name}.${lane}`).join(' + ');
+  lines.push(d.variable('w', zero));
+  // Add four columns of a matrix, from W(first) on, times a vector.
+  const product = (first, sum, name) => ['x', 'y', 'z', 'w'].map((lane, i) =>
+    `w = W(${first} + ${i}); ${marks.map((m) => `${sum}${m} += w * ${name}${m}.${lane};`).join(' ')}`)
+    .join(' ');
   if (model.rule === 'mlp') {
-    each(groups, (g) => d.variable(`u${g}`, packed.hasBias ? `W(${packed.biasAt + g})` : zero));
+    eachOf(groups, (g, m) =>
+      d.variable(`u${g}${m}`, packed.hasBias ? `W(${packed.biasAt + g})` : zero));
     const most = model.limits.hidden;
-    const squash = most === null ? `a = max(a, ${zero});` :
-      `a = clamp(a, ${zero}, ${d.vec}(${decimal(most)}));`;
-    lines.push(`${d.loop('h', units)} {`, d.integer('k', `h * ${stride}`),
-      d.variable('a', 'W(k)'));
-    each(inputs, (i) => `a += ${product(1 + i * 4, `x${i}`)};`);
-    lines.push(squash);
-    each(groups, (g) => `u${g} += ${product(1 + (inputs + g) * 4, 'a')};`);
+    lines.push(`${d.loop('h', units)} {`, d.integer('k', `h * ${stride}`), 'w = W(k);');
+    for (const m of marks) lines.push(d.variable(`a${m}`, 'w'));
+    each(inputs, (i) => product(`k + ${1 + i * 4}`, 'a', `x${i}`));
+    for (const m of marks) {
+      lines.push(most === null ? `a${m} = max(a${m}, ${zero});` :
+        `a${m} = clamp(a${m}, ${zero}, ${d.vec}(${decimal(most)}));`);
+    }
+    each(groups, (g) => product(`k + ${1 + (inputs + g) * 4}`, `u${g}`, 'a'));
     lines.push('}');
   } else {
-    each(groups, (g) => d.variable(`u${g}`, g < units ? `W(${g * stride})` : zero));
+    eachOf(groups, (g, m) => d.variable(`u${g}${m}`, g < units ? `W(${g * stride})` : zero));
     const plain = [...Array(groups).keys()].map((g) => `c${g}`);
     plain.push(...[...Array(filters * groups).keys()].map((i) => `x${i}`));
-    const both = [...plain, ...plain.map((name) => `abs(${name})`)];
-    both.forEach((value, i) => {
-      lines.push(`{ ${d.variable('s', value)}`);
-      each(units, (g) => {
-        const at = g * stride + 1 + i * 4;
-        return `u${g} += ${['x', 'y', 'z', 'w'].map((one, n) =>
-          `W(${at + n}) * s.${one}`).join(' + ')};`;
-      });
+    [...plain, ...plain].forEach((name, i) => {
+      lines.push('{');
+      for (const m of marks) {
+        lines.push(d.variable(`s${m}`, i < plain.length ? name + m : `abs(${name}${m})`));
+      }
+      each(units, (g) => product(`${g * stride + 1 + i * 4}`, `u${g}`, 's'));
       lines.push('}');
     });
   }
-  if (model.limits.update !== null) each(groups, (g) => clampTo(`u${g}`, model.limits.update));
+  if (model.limits.update !== null) {
+    eachOf(groups, (g, m) => clampTo(`u${g}${m}`, model.limits.update));
+  }
   return lines.join('\n    ');
+}
+
+// The part of it that looks around: `c0`, ...: the state of the cell, `x0`, ...: its percepts.
+function perceptSource(model, packed, d, m) {
+  const { groups, filters } = packed;
+  const lines = [];
+  const zero = `${d.vec}(0.0)`;
+  const each = (count, make) => { for (let i = 0; i < count; ++i) lines.push(make(i)); };
+  const names = model.filters;
+  each(groups, (g) => d.variable(`c${g}${m}`, `fetch(cell${m}, ${g})`));
+  const lanes = (k) => ['xyz'[k % 3], 'xyz'[Math.floor(k / 3)]];
+  const inside = (k) => `(across${m}.${lanes(k)[0]} * down.${lanes(k)[1]})`;
+  const around = (k, g) => (k === 4 ? `c${g}${m}` :
+    `fetch(${d.place}(columns${m}.${lanes(k)[0]}, rows.${lanes(k)[1]}), ${g})`);
+  if (packed.learned) {
+    each(filters * groups, (i) => d.variable(`x${i}${m}`, zero));
+    lines.push('{', d.integer('first', `${packed.kernelsAt} + parity * ${9 * filters * groups}`));
+    each(9, (k) => Array.from({ length: groups }, (_, g) =>
+      `{ ${d.variable('v', `${inside(k)} * ${around(k, g)}`)} ` +
+      Array.from({ length: filters }, (__, f) =>
+        `x${f * groups + g}${m} += W(first + ${(k * filters + f) * groups + g}) * v;`).join(' ') +
+      ' }').join('\n'));
+    lines.push('}');
+    return lines;
+  }
+  const slopes = names.some((name) => name.startsWith('gradient'));
+  const curves = names.some((name) => name.startsWith('laplacian'));
+  const sums = [...(slopes ? ['gx', 'gy'] : []), ...(curves ? ['xx', 'yy'] : [])];
+  const lane = { gx: 'x', gy: 'y', xx: 'z', yy: 'w' };
+  for (const sum of sums) each(groups, (g) => d.variable(`${sum}${g}${m}`, zero));
+  each(9, (k) => `{ ${d.variable('t', `${inside(k)} * tap(${k})`)} ` +
+    Array.from({ length: groups }, (_, g) => `{ ${d.variable('v', around(k, g))} ` +
+      sums.map((sum) => `${sum}${g}${m} += t.${lane[sum]} * v;`).join(' ') + ' }').join(' ') + ' }');
+  const seen = {
+    identity: (g) => `c${g}${m}`,
+    gradient_x: (g) => `(inverse.x * (turn${m}.x * gx${g}${m} - turn${m}.y * gy${g}${m}))`,
+    gradient_y: (g) => `(inverse.x * (turn${m}.y * gx${g}${m} + turn${m}.x * gy${g}${m}))`,
+    laplacian: (g) => `(inverse.y * (xx${g}${m} + yy${g}${m}))`,
+    laplacian_x: (g) => `(inverse.y * xx${g}${m})`,
+    laplacian_y: (g) => `(inverse.y * yy${g}${m})`,
+  };
+  if (model.per_channel) {
+    each(groups, (g) => d.variable(`x${g}${m}`, `${d.vec}(${[0, 1, 2, 3].map((i) => {
+      const name = names[g * 4 + i];
+      return name ? `${seen[name](g)}.${'xyzw'[i]}` : '0.0';
+    }).join(', ')})`));
+  } else {
+    names.forEach((name, f) => each(groups, (g) => d.variable(`x${f * groups + g}${m}`,
+      seen[name](g))));
+  }
+  return lines;
 }

@@ -23,6 +23,14 @@ int beyond(int i, int n, int edge) { // where what lies at i is stored; -1 is no
 ivec2 beyond(ivec2 at) {
   return ivec2(beyond(at.x, size.x, edges.x), beyond(at.y, size.y, edges.y));
 }
+// The same for what lies at most one cell outside, without a division.
+int beside(int i, int n, int edge) {
+  if (i >= 0 && i < n) return i;
+  if (edge == 0) return i < 0 ? n - 1 : 0;
+  if (edge == 1) return -1;
+  if (edge == 3) return i < 0 ? 0 : n - 1;
+  return i < 0 ? min(1, n - 1) : max(n - 2, 0);
+}
 vec4 raw(ivec2 at, int group) { return texelFetch(state, ivec3(at, group), 0); }
 `;
 
@@ -55,68 +63,174 @@ vec4 encode(vec4 v, vec4 dice) {
 `;
 }
 
-function glslStep(model, packed, range, format, inBlock, first, count) {
+// Whether a cell of this model acts in this step; `bits` are its chance.
+const GLSL_ACTS = `
+uniform uvec2 chance; // step, seed
+uniform uint fireLimit;
+uniform int own;
+uniform bool mixed;
+bool isOwn(vec4 local) { return !mixed || int(local.x + 0.5) == own; }
+uint share(vec4 local) {
+  return local.y > 254.5 ? fireLimit : uint(float(fireLimit) * local.y / 255.0);
+}
+uvec4 bitsOf(ivec2 cell) { return pcg4d(uvec4(uvec2(cell), chance)); }
+vec4 localOf(ivec2 cell) { return texelFetch(control, cell, 0) * 255.0; }
+`;
+
+// Which cells act, packed: where only some do, their updates are made side by side, row by row, so
+// that no lane of the device waits for its neighbour. A bit for each cell, 32 in a word; ...
+const glslWords = () => `${GLSL_HEAD}${GLSL_PCG}${GLSL_ACTS}
+out uint word;
+void main() {
+  ivec2 cell = ivec2(gl_FragCoord.xy) * ivec2(32, 1);
+  word = 0u;
+  for (int i = 0; i < 32; ++i, ++cell.x) {
+    vec4 local = localOf(min(cell, size - 1));
+    bool acts = cell.x < size.x && isOwn(local) && (bitsOf(cell).x >> 8u) < share(local);
+    word |= uint(acts) << i;
+  }
+}`;
+
+const GLSL_ONES = `
+int ones(uint word) {
+  word -= (word >> 1) & 0x55555555u;
+  word = (word & 0x33333333u) + ((word >> 2) & 0x33333333u);
+  return int((((word + (word >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24);
+}
+`;
+
+// ... then each word, and how many cells of its row act before it; behind the last, how many do.
+const glslRanks = () => `#version 300 es
+precision highp int; precision highp usampler2D;
+uniform usampler2D words;
+out uvec2 rank;
+${GLSL_ONES}
+void main() {
+  ivec2 at = ivec2(gl_FragCoord.xy);
+  int before = 0;
+  for (int i = 0; i < at.x; ++i) before += ones(texelFetch(words, ivec2(i, at.y), 0).x);
+  uint word = at.x < textureSize(words, 0).x ? texelFetch(words, at, 0).x : 0u;
+  rank = uvec2(word, before);
+}`;
+
+const GLSL_PLACED = `${GLSL_ONES}
+uniform highp usampler2D ranks;
+uvec2 rank(int word, int row) { return texelFetch(ranks, ivec2(word, row), 0).xy; }
+`;
+
+// Column of the cell that acts as the `slot`th of its row; -1 where so many do not.
+const GLSL_CELL_AT = `${GLSL_PLACED}
+int columnOf(int slot, int row) {
+  int low = 0, high = textureSize(ranks, 0).x - 1;
+  if (slot >= int(rank(high, row).y)) return -1;
+  while (high - low > 1) {
+    int middle = (low + high) / 2;
+    if (int(rank(middle, row).y) <= slot) low = middle; else high = middle;
+  }
+  uvec2 found = rank(low, row);
+  int left = slot - int(found.y), column = low * 32;
+  for (int reach = 16; reach > 0; reach >>= 1) {
+    int lower = ones(found.x & ((1u << reach) - 1u));
+    if (left >= lower) { left -= lower; column += reach; found.x >>= reach; }
+  }
+  return column;
+}
+`;
+
+// Put packed cells back where they belong, beside those that did not act.
+const glslSpread = (count, abreast) => `${GLSL_HEAD}${GLSL_PLACED}
+uniform sampler2DArray updated;
+uniform int own, first;
+uniform bool mixed;
+${[...Array(count).keys()].map((i) => `layout(location = ${i}) out vec4 o${i};`).join('\n')}
+void main() {
+  ivec2 cell = ivec2(gl_FragCoord.xy);
+  if (mixed && int(texelFetch(control, cell, 0).x * 255.0 + 0.5) != own) discard;
+  uvec2 found = rank(cell.x >> 5, cell.y);
+  int bit = cell.x & 31;
+  bool acted = ((found.x >> bit) & 1u) == 1u;
+  int slot = int(found.y) + ones(found.x & ((1u << bit) - 1u));
+  ivec3 place = ivec3(slot / ${abreast}, cell.y, slot % ${abreast} * ${GROUPS} + first);
+  ${[...Array(count).keys()].map((i) => `o${i} = acted ?
+    texelFetch(updated, place + ivec3(0, 0, ${i}), 0) : raw(cell, first + ${i});`).join('\n  ')}
+}`;
+
+// Whether the cells of `model` that act are packed: not where nearly all do.
+const packs = (model) => model.fire_by === 'cell' && model.fire_rate < 0.8;
+
+// One step of a model: of every cell, or of those that act, packed, `abreast` of them at a time. The
+// groups of channels from `first` on are written; packed, those of one cell after those of the other.
+function glslStep(model, packed, range, format, inBlock, [first, count], abreast) {
   const weights = inBlock
     ? `layout(std140) uniform Weights { vec4 weights[${packed.vectors.length / 4}]; };
 vec4 W(int k) { return weights[k]; }`
     : `uniform sampler2D weights;
 vec4 W(int k) { return texelFetch(weights, ivec2(k & 1023, k >> 10), 0); }`;
-  const outs = [...Array(count).keys()];
+  const packing = packs(model);
+  const marks = packing ? ['', 'B'].slice(0, abreast) : [''];
+  const outs = [...Array(count * marks.length).keys()];
+  const groups = [...Array(packed.groups).keys()];
   const written = outs.map((i) => {
-    const g = first + i;
+    const [m, g] = [marks[Math.floor(i / count)], first + (i % count)];
+    const old = `raw(cell${m}, ${g})`;
     return g < packed.groups
-      ? `o${i} = acts ? encode(limited(c${g} + u${g}), dice) : raw(cell, ${g});`
-      : `o${i} = raw(cell, ${g});`;
+      ? `o${i} = acts ? encode(limited(C${g}${m} + U${g}${m}), dice${m}) : ${old};` : `o${i} = ${old};`;
   });
   const { state } = model.limits;
   const each = model.fire_by === 'element';
-  return `${GLSL_HEAD}${GLSL_PCG}${glslNumbers(format, range)}
+  const chosen = packing
+    ? `ivec2 slot = ivec2(gl_FragCoord.xy) * ivec2(${marks.length}, 1);
+  int row = slot.y;
+  ${marks.map((m, i) => `ivec2 cell${m} = ivec2(columnOf(slot.x + ${i}, row), row);`).join('\n  ')}
+  bool acts = cell.x >= 0;
+  ${marks.map((m) => `cell${m}.x = max(cell${m}.x, 0);`).join('\n  ')}`
+    : `ivec2 cell = ivec2(gl_FragCoord.xy);
+  int row = cell.y;
+  if (!isOwn(localOf(cell))) discard;
+  bool acts = ${each ? 'true' : '(bitsOf(cell).x >> 8u) < share(localOf(cell))'};`;
+  return `${GLSL_HEAD}${GLSL_PCG}${glslNumbers(format, range)}${GLSL_ACTS}
+${packing ? GLSL_CELL_AT : ''}
 ${weights}
 uniform vec4 taps[18];
-uniform uvec2 chance; // step, seed
-uniform uint fireLimit;
-uniform int own;
-uniform bool mixed;
 uniform vec2 turned, inverse;
 uniform float dt;
 uniform uint streams[${GROUPS}]; // of chance for each number, not for each cell
 ${outs.map((i) => `layout(location = ${i}) out vec4 o${i};`).join('\n')}
 vec4 limited(vec4 v) { return ${state === null ? 'v' :
     `clamp(v, ${decimal(-state)}, ${decimal(state)})`}; }
-ivec2 cell;
 int parity;
-ivec2 near(int k) { return max(beyond(cell + ivec2(k % 3 - 1, k / 3 - 1)), 0); }
-float inside(int k) {
-  ivec2 at = beyond(cell + ivec2(k % 3 - 1, k / 3 - 1));
-  return at.x < 0 || at.y < 0 ? 0.0 : 1.0;
-}
 vec4 tap(int k) { return taps[parity * 9 + k]; }
 vec4 fetch(ivec2 at, int group) { return decode(raw(at, group)); }
-vec4 fires(int group, uint most) {
+vec4 fires(ivec2 cell, int group) {
   uvec4 bits = pcg4d(uvec4(uvec2(cell), chance.x, streams[group])) >> 8u;
-  return vec4(lessThan(bits, uvec4(most)));
+  return vec4(lessThan(bits, uvec4(share(localOf(cell)))));
+}
+vec2 turnOf(ivec2 cell) {
+  vec2 combed = (localOf(cell).zw - 128.0) / 127.0;
+  if (combed.x >= 0.9999) return turned;
+  combed = normalize(combed);
+  return vec2(turned.x * combed.x - turned.y * combed.y, turned.x * combed.y + turned.y * combed.x);
 }
 void main() {
-  cell = ivec2(gl_FragCoord.xy);
-  parity = cell.y & 1;
-  vec4 local = texelFetch(control, cell, 0) * 255.0;
-  if (mixed && int(local.x + 0.5) != own) discard;
-  uvec4 bits = pcg4d(uvec4(uvec2(cell), chance));
-  uint most = local.y > 254.5 ? fireLimit : uint(float(fireLimit) * local.y / 255.0);
-  bool acts = ${each ? 'true' : '(bits.x >> 8u) < most'};
-  vec2 turn = turned;
-  vec2 combed = (local.zw - 128.0) / 127.0;
-  if (combed.x < 0.9999) {
-    combed = normalize(combed);
-    turn = vec2(turn.x * combed.x - turn.y * combed.y, turn.x * combed.y + turn.y * combed.x);
+  ${chosen}
+  parity = row & 1;
+  ${marks.map((m) => `vec2 turn${m} = turnOf(cell${m});
+  vec4 dice${m} = vec4(pcg4d(bitsOf(cell${m})) >> 8u) / 16777216.0;
+  ivec3 columns${m} = ivec3(beside(cell${m}.x - 1, size.x, edges.x), cell${m}.x,
+    beside(cell${m}.x + 1, size.x, edges.x));
+  vec3 across${m} = step(0.0, vec3(columns${m}));
+  columns${m} = max(columns${m}, 0);
+  ${groups.map((g) => `vec4 C${g}${m}, U${g}${m};`).join(' ')}`).join('\n  ')}
+  ivec3 rows = ivec3(beside(row - 1, size.y, edges.y), row, beside(row + 1, size.y, edges.y));
+  vec3 down = step(0.0, vec3(rows));
+  rows = max(rows, 0);
+  // A loop, because what runs on a CPU leaves loops early, but not conditions.
+  for (int turns = acts ? 1 : 0; turns > 0; --turns) {
+    ${ruleSource(model, packed, GLSL, marks)}
+    ${marks.flatMap((m) => groups.map((g) => `C${g}${m} = c${g}${m}; U${g}${m} = u${g}${m} * dt${
+    each ? ` * fires(cell${m}, ${g})` : ''};`)).join(' ')}
   }
-  vec4 dice = vec4(pcg4d(bits) >> 8u) / 16777216.0;
-  ${[...Array(packed.groups).keys()].map((g) => `vec4 C${g}, U${g};`).join(' ')}
-  if (acts) {
-    ${ruleSource(model, packed, GLSL)}
-    ${[...Array(packed.groups).keys()].map((g) => `C${g} = c${g}; U${g} = u${g} * dt${each ? ` * fires(${g}, most)` : ''};`).join(' ')}
-  }
-  ${written.join('\n  ').replace(/\b([cu])(\d+)\b/g, (_, kind, g) => `${kind.toUpperCase()}${g}`)}
+  ${written.join('\n  ')}
 }`;
 }
 
@@ -132,7 +246,7 @@ bool alive(sampler2DArray cells, ivec2 cell) {
   float most = 0.0;
   for (int j = -1; j <= 1; ++j) for (int i = -1; i <= 1; ++i) {
     if (hex > 0.5 && j != 0 && i == ((cell.y & 1) == 0 ? 1 : -1)) continue;
-    ivec2 at = beyond(cell + ivec2(i, j));
+    ivec2 at = ivec2(beside(cell.x + i, size.x, edges.x), beside(cell.y + j, size.y, edges.y));
     if (min(at.x, at.y) >= 0) most = max(most, decode(texelFetch(cells, ivec3(at, 0), 0)).w);
   }
   return most > 0.1;
@@ -278,12 +392,15 @@ class WebGLEngine {
     if (!gl) throw new Error('this browser has no WebGL2');
     this.gl = gl;
     const float = gl.getExtension('EXT_color_buffer_float');
-    const half = float || gl.getExtension('EXT_color_buffer_half_float');
+    const half = float || gl.getExtension('EXT_color_buffer_reachfloat');
     const can = [...(float ? ['float'] : []), ...(half ? ['half'] : []), 'byte'];
     this.formats = can.filter((name) => this.renders(name));
     this.format = this.formats.includes(format) ? format : this.formats[0];
     this.range = Math.max(...MODELS.map((model) => model.range));
-    this.outputs = Math.min(GROUPS, gl.getParameter(gl.MAX_DRAW_BUFFERS));
+    const outputs = gl.getParameter(gl.MAX_DRAW_BUFFERS);
+    this.outputs = Math.min(GROUPS, outputs);
+    // Packed cells of which one pass makes the update: two, where it can write as much.
+    this.abreast = outputs >= 2 * GROUPS ? 2 : 1;
     this.vertices = gl.createVertexArray();
     this.programs = new Map();
     this.weights = MODELS.map(() => null);
@@ -349,27 +466,23 @@ class WebGLEngine {
     for (const frame of this.frames.flat()) gl.deleteFramebuffer(frame);
     this.width = width;
     this.height = height;
-    this.states = [0, 1, 2].map(() => {
-      const texture = gl.createTexture();
-      gl.bindTexture(gl.TEXTURE_2D_ARRAY, texture);
-      gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, WebGLEngine.texel(gl, this.format)[0],
-        width, height, GROUPS);
-      for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
-        gl.texParameteri(gl.TEXTURE_2D_ARRAY, name, gl.NEAREST);
-      }
-      return texture;
-    });
-    this.frames = this.states.map((texture) => this.spans().map(([first, count]) => {
-      const frame = gl.createFramebuffer();
-      gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
-      const targets = [];
-      for (let i = 0; i < count; ++i) {
-        targets.push(gl.COLOR_ATTACHMENT0 + i);
-        gl.framebufferTextureLayer(gl.FRAMEBUFFER, targets[i], texture, 0, first + i);
-      }
-      gl.drawBuffers(targets);
-      return frame;
-    }));
+    this.states = [0, 1, 2].map(() => this.layers(width, height, GROUPS));
+    this.frames = this.states.map((texture) => this.spans().map((span) =>
+      this.frameOf(texture, span)));
+    if (this.updates) {
+      gl.deleteTexture(this.updates.texture);
+      for (const frame of this.updates.frames) gl.deleteFramebuffer(frame);
+    }
+    const across = Math.ceil(width / this.abreast);
+    const updates = this.layers(across, height, this.abreast * GROUPS);
+    this.updates = { texture: updates, width: across, frames: this.spans().map(([first, count]) =>
+      this.frameOf(updates, [first, count * this.abreast])) };
+    for (const name of ['words', 'ranks']) {
+      if (this[name]) { gl.deleteTexture(this[name].texture); gl.deleteFramebuffer(this[name].frame); }
+    }
+    const columns = Math.ceil(width / 32);
+    this.words = this.plane(gl.R32UI, columns, height);
+    this.ranks = this.plane(gl.RG32UI, columns + 1, height);
     this.now = 0;
     if (this.colours) gl.deleteTexture(this.colours);
     this.colours = gl.createTexture();
@@ -386,6 +499,47 @@ class WebGLEngine {
     for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
       gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
     }
+  }
+
+  // A texture of so many vectors of four for each cell.
+  layers(width, height, count) {
+    const { gl } = this;
+    const texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D_ARRAY, texture);
+    gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, WebGLEngine.texel(gl, this.format)[0],
+      width, height, count);
+    for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
+      gl.texParameteri(gl.TEXTURE_2D_ARRAY, name, gl.NEAREST);
+    }
+    return texture;
+  }
+
+  // What draws to layers of such a texture, [first, count].
+  frameOf(texture, [first, count]) {
+    const { gl } = this;
+    const frame = gl.createFramebuffer();
+    gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
+    const targets = [];
+    for (let i = 0; i < count; ++i) {
+      targets.push(gl.COLOR_ATTACHMENT0 + i);
+      gl.framebufferTextureLayer(gl.FRAMEBUFFER, targets[i], texture, 0, first + i);
+    }
+    gl.drawBuffers(targets);
+    return frame;
+  }
+
+  // A texture that is drawn to and read texel by texel.
+  plane(format, width, height) {
+    const { gl } = this;
+    const [texture, frame] = [gl.createTexture(), gl.createFramebuffer()];
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, format, width, height);
+    for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
+      gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
+    }
+    gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+    return { texture, frame, width, height };
   }
 
   // Groups of channels that one pass writes: [first, count].
@@ -459,35 +613,76 @@ class WebGLEngine {
     gl.uniform1f(built.at('hex'), world.hex);
   }
 
+  // Bind a texture to a sampler of a program.
+  sample(built, name, unit, kind, texture) {
+    const { gl } = this;
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(kind, texture);
+    gl.uniform1i(built.at(name), unit);
+  }
+
+  setChance(built, world, index) {
+    const { gl } = this;
+    gl.uniform2ui(built.at('chance'), world.step >>> 0, world.seed >>> 0);
+    gl.uniform1ui(built.at('fireLimit'), world.fireLimits[index]);
+    gl.uniform1i(built.at('own'), index);
+    gl.uniform1i(built.at('mixed'), world.present.length > 1 ? 1 : 0);
+  }
+
+  // Find which cells of a model act, and where they lie when they are packed.
+  rankActing(world, index) {
+    const { gl } = this;
+    const words = this.program('words', glslWords);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.words.frame);
+    gl.viewport(0, 0, this.words.width, this.words.height);
+    this.use(words, this.now, world);
+    this.setChance(words, world, index);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    const ranks = this.program('ranks', glslRanks);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.ranks.frame);
+    gl.viewport(0, 0, this.ranks.width, this.ranks.height);
+    gl.useProgram(ranks.program);
+    this.sample(ranks, 'words', 2, gl.TEXTURE_2D, this.words.texture);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
   // Take one step of every model in `world.present` on the cells that are its own.
   step(world) {
     const { gl } = this;
-    gl.viewport(0, 0, this.width, this.height);
     const target = (this.now + 1) % 3;
     for (const index of world.present) {
       const model = MODELS[index];
       const weights = this.weightsOf(index, world.hex);
-      this.spans().forEach(([first, count], span) => {
+      if (packs(model)) this.rankActing(world, index);
+      const frames = packs(model) ? this.updates.frames : this.frames[target];
+      gl.viewport(0, 0, packs(model) ? this.updates.width : this.width, this.height);
+      this.spans().forEach((wanted, span) => {
         const built = this.program(`step ${index} ${span}`, () => glslStep(model,
-          this.packed[index], this.range, this.format, weights.inBlock, first, count));
-        gl.bindFramebuffer(gl.FRAMEBUFFER, this.frames[target][span]);
+          this.packed[index], this.range, this.format, weights.inBlock, wanted, this.abreast));
+        gl.bindFramebuffer(gl.FRAMEBUFFER, frames[span]);
         this.use(built, this.now, world);
-        if (weights.inBlock) {
-          gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, weights.buffer);
-        } else {
-          gl.activeTexture(gl.TEXTURE2);
-          gl.bindTexture(gl.TEXTURE_2D, weights.texture);
-          gl.uniform1i(built.at('weights'), 2);
-        }
+        if (weights.inBlock) gl.bindBufferBase(gl.UNIFORM_BUFFER, 0, weights.buffer);
+        else this.sample(built, 'weights', 2, gl.TEXTURE_2D, weights.texture);
+        if (packs(model)) this.sample(built, 'ranks', 3, gl.TEXTURE_2D, this.ranks.texture);
         gl.uniform4fv(built.at('taps'), world.taps[index]);
-        gl.uniform2ui(built.at('chance'), world.step >>> 0, world.seed >>> 0);
-        gl.uniform1ui(built.at('fireLimit'), world.fireLimits[index]);
-        gl.uniform1i(built.at('own'), index);
-        gl.uniform1i(built.at('mixed'), world.present.length > 1 ? 1 : 0);
+        this.setChance(built, world, index);
         gl.uniform2f(built.at('turned'), Math.cos(world.angle), Math.sin(world.angle));
         gl.uniform2f(built.at('inverse'), 1 / world.dx, 1 / world.dx ** 2);
         gl.uniform1f(built.at('dt'), world.dt);
         gl.uniform1uiv(built.at('streams'), world.fireStreams);
+        gl.drawArrays(gl.TRIANGLES, 0, 3);
+      });
+      gl.viewport(0, 0, this.width, this.height);
+      if (!packs(model)) continue;
+      this.spans().forEach(([first, count], span) => {
+        const built = this.program(`spread ${count}`, () =>
+          glslSpread(count, this.abreast));
+        gl.bindFramebuffer(gl.FRAMEBUFFER, this.frames[target][span]);
+        this.use(built, this.now, world);
+        this.sample(built, 'updated', 2, gl.TEXTURE_2D_ARRAY, this.updates.texture);
+        this.sample(built, 'ranks', 3, gl.TEXTURE_2D, this.ranks.texture);
+        this.setChance(built, world, index);
+        gl.uniform1i(built.at('first'), first);
         gl.drawArrays(gl.TRIANGLES, 0, 3);
       });
     }
@@ -499,14 +694,11 @@ class WebGLEngine {
         const built = this.program(`life ${count}`, () => glslLife(this.format, this.range, count));
         gl.bindFramebuffer(gl.FRAMEBUFFER, this.frames[result][span]);
         this.use(built, target, world);
-        gl.activeTexture(gl.TEXTURE2);
-        gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.states[this.now]);
-        gl.uniform1i(built.at('before'), 2);
+        this.sample(built, 'before', 2, gl.TEXTURE_2D_ARRAY, this.states[this.now]);
         gl.uniform1ui(built.at('mortal'), mortal.reduce((bits, i) => (bits | (1 << i)) >>> 0, 0));
         gl.uniform1iv(built.at('owns'), MODELS.map((model) => model.own));
         gl.uniform1i(built.at('first'), first);
         gl.drawArrays(gl.TRIANGLES, 0, 3);
-        gl.bindTexture(gl.TEXTURE_2D_ARRAY, null);
       });
     }
     this.now = result;
@@ -544,13 +736,11 @@ class WebGLEngine {
     gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
     gl.viewport(0, 0, width, height);
     this.use(built, this.now, world);
-    gl.activeTexture(gl.TEXTURE2);
-    gl.bindTexture(gl.TEXTURE_2D, this.colours);
+    this.sample(built, 'colours', 2, gl.TEXTURE_2D, this.colours);
     for (const [name, edge] of [[gl.TEXTURE_WRAP_S, world.edges[1]],
       [gl.TEXTURE_WRAP_T, world.edges[0]]]) {
       gl.texParameteri(gl.TEXTURE_2D, name, edge === 'torus' ? gl.REPEAT : gl.CLAMP_TO_EDGE);
     }
-    gl.uniform1i(built.at('colours'), 2);
     gl.uniform2f(built.at('corner'), view.x, view.y);
     gl.uniform1f(built.at('pixel'), view.pixel);
     gl.uniform1f(built.at('flip'), frame ? 0 : height);

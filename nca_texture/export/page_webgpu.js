@@ -37,6 +37,14 @@ fn along(at: i32, n: i32, edge: i32) -> i32 { // where what lies there is stored
 fn beyond(at: vec2i) -> vec2i {
   return vec2i(along(at.x, world.size.x, world.edges.x), along(at.y, world.size.y, world.edges.y));
 }
+// The same for what lies at most one cell outside, without a division.
+fn beside(at: i32, n: i32, edge: i32) -> i32 {
+  if (at >= 0 && at < n) { return at; }
+  if (edge == 0) { return select(0, n - 1, at < 0); }
+  if (edge == 1) { return -1; }
+  if (edge == 3) { return select(n - 1, 0, at < 0); }
+  return select(max(n - 2, 0), min(1, n - 1), at < 0);
+}
 fn place(at: vec2i, group: i32) -> i32 {
   return (group * world.size.y + at.y) * world.size.x + at.x;
 }
@@ -61,6 +69,80 @@ const WGSL_BUFFERS = `
 @group(0) @binding(3) var<storage, read_write> target_: array<vec4f>;
 `;
 
+// Whether a cell of this model acts in this step; `bits` are its chance.
+const WGSL_ACTS = `
+fn localOf(cell: vec2i) -> vec4f { return unpack4x8unorm(control[place(cell, 0)]) * 255.0; }
+fn isOwn(local: vec4f) -> bool { return world.mixed == 0u || i32(local.x + 0.5) == world.own; }
+fn share(local: vec4f) -> u32 {
+  return select(u32(f32(world.fireLimit) * local.y / 255.0), world.fireLimit, local.y > 254.5);
+}
+fn bitsOf(cell: vec2i) -> vec4u { return pcg4d(vec4u(vec2u(cell), world.chance)); }
+`;
+
+// Which cells act, as in WebGL: a bit for each, 32 in a word; then, for each row, each word and how
+// many cells act before it, and behind the last word how many do.
+const wgslWords = () => `${WGSL_HEAD}${WGSL_PCG}
+@group(0) @binding(0) var<uniform> world: World;
+@group(0) @binding(2) var<storage, read> control: array<u32>;
+@group(0) @binding(5) var<storage, read_write> ranks: array<vec2u>;
+${WGSL_ACTS}
+@compute @workgroup_size(8, 8) fn main(@builtin(global_invocation_id) id: vec3u) {
+  let count = (world.size.x + 31) / 32;
+  if (i32(id.x) >= count || i32(id.y) >= world.size.y) { return; }
+  var word = 0u;
+  for (var i = 0; i < 32; i++) {
+    let cell = vec2i(i32(id.x) * 32 + i, i32(id.y));
+    if (cell.x >= world.size.x) { break; }
+    let local = localOf(cell);
+    let acts = isOwn(local) && (bitsOf(cell).x >> 8u) < share(local);
+    word |= select(0u, 1u, acts) << u32(i);
+  }
+  ranks[i32(id.y) * (count + 1) + i32(id.x)].x = word;
+}`;
+
+const wgslRanks = () => `${WGSL_HEAD}
+@group(0) @binding(0) var<uniform> world: World;
+@group(0) @binding(5) var<storage, read_write> ranks: array<vec2u>;
+@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (i32(id.x) >= world.size.y) { return; }
+  let count = (world.size.x + 31) / 32;
+  let first = i32(id.x) * (count + 1);
+  var before = 0u;
+  for (var i = first; i < first + count; i++) {
+    ranks[i].y = before;
+    before += countOneBits(ranks[i].x);
+  }
+  ranks[first + count].y = before;
+}`;
+
+const WGSL_CELL_AT = `
+@group(0) @binding(5) var<storage, read> ranks: array<vec2u>;
+// Column of the cell that acts as the slot-th of its row; -1 where so many do not.
+fn columnOf(slot: i32, row: i32) -> i32 {
+  let count = (world.size.x + 31) / 32;
+  let first = row * (count + 1);
+  if (slot >= i32(ranks[first + count].y)) { return -1; }
+  var low = 0;
+  var high = count;
+  while (high - low > 1) {
+    let middle = (low + high) / 2;
+    if (i32(ranks[first + middle].y) <= slot) { low = middle; } else { high = middle; }
+  }
+  var word = ranks[first + low].x;
+  var left = slot - i32(ranks[first + low].y);
+  var column = low * 32;
+  for (var reach = 16u; reach > 0u; reach >>= 1u) {
+    let lower = i32(countOneBits(word & ((1u << reach) - 1u)));
+    if (left >= lower) {
+      left -= lower;
+      column += i32(reach);
+      word >>= reach;
+    }
+  }
+  return column;
+}
+`;
+
 function wgslStep(model, packed, inBlock) {
   const count = packed.vectors.length / 4;
   const bound = inBlock ? `var<uniform> weights: array<vec4f, ${count}>` :
@@ -70,16 +152,25 @@ function wgslStep(model, packed, inBlock) {
   const groups = [...Array(packed.groups).keys()];
   const limited = (text) => (state === null ? text :
     `clamp(${text}, vec4f(${decimal(-state)}), vec4f(${decimal(state)}))`);
-  return `${WGSL_HEAD}${WGSL_PCG}${WGSL_BUFFERS}
+  const rest = [...Array(GROUPS).keys()].slice(packed.groups);
+  // Packed, the other cells are in the target already.
+  const chosen = packs(model)
+    ? `cell = vec2i(columnOf(i32(id.x), i32(id.y)), i32(id.y));
+  if (cell.x < 0) { return; }
+  let local = localOf(cell);`
+    : `cell = vec2i(id.xy);
+  let local = localOf(cell);
+  if (!isOwn(local)) { return; }
+  let acts = ${each ? 'true' : '(bitsOf(cell).x >> 8u) < share(local)'};
+  if (!acts) {
+    for (var g = 0; g < ${GROUPS}; g++) { target_[place(cell, g)] = fetch(cell, g); }
+    return;
+  }`;
+  return `${WGSL_HEAD}${WGSL_PCG}${WGSL_BUFFERS}${WGSL_ACTS}${packs(model) ? WGSL_CELL_AT : ''}
 @group(0) @binding(4) ${bound};
 var<private> cell: vec2i;
 var<private> parity: i32;
 fn W(k: i32) -> vec4f { return weights[k]; }
-fn near(k: i32) -> vec2i { return max(beyond(cell + vec2i(k % 3 - 1, k / 3 - 1)), vec2i(0)); }
-fn inside(k: i32) -> f32 {
-  let at = beyond(cell + vec2i(k % 3 - 1, k / 3 - 1));
-  return select(1.0, 0.0, min(at.x, at.y) < 0);
-}
 fn tap(k: i32) -> vec4f { return world.taps[parity * 9 + k]; }
 fn fetch(at: vec2i, group: i32) -> vec4f { return state[place(at, group)]; }
 fn fires(group: i32, most: u32) -> vec4f {
@@ -87,19 +178,9 @@ fn fires(group: i32, most: u32) -> vec4f {
   return select(vec4f(0.0), vec4f(1.0), bits < vec4u(most));
 }
 @compute @workgroup_size(8, 8) fn main(@builtin(global_invocation_id) id: vec3u) {
-  cell = vec2i(id.xy);
-  if (cell.x >= world.size.x || cell.y >= world.size.y) { return; }
+  if (i32(id.x) >= world.size.x || i32(id.y) >= world.size.y) { return; }
+  ${chosen}
   parity = cell.y & 1;
-  let local = unpack4x8unorm(control[place(cell, 0)]) * 255.0;
-  if (world.mixed != 0u && i32(local.x + 0.5) != world.own) { return; }
-  let bits = pcg4d(vec4u(vec2u(cell), world.chance));
-  let slowed = u32(f32(world.fireLimit) * local.y / 255.0);
-  let most = select(slowed, world.fireLimit, local.y > 254.5);
-  let acts = ${each ? 'true' : '(bits.x >> 8u) < most'};
-  if (!acts) {
-    for (var g = 0; g < ${GROUPS}; g++) { target_[place(cell, g)] = fetch(cell, g); }
-    return;
-  }
   var turn = world.turned;
   var combed = (local.zw - 128.0) / 127.0;
   if (combed.x < 0.9999) {
@@ -107,10 +188,19 @@ fn fires(group: i32, most: u32) -> vec4f {
     turn = vec2f(turn.x * combed.x - turn.y * combed.y, turn.x * combed.y + turn.y * combed.x);
   }
   let inverse = world.inverse;
+  let size = world.size;
+  var columns = vec3i(beside(cell.x - 1, size.x, world.edges.x), cell.x,
+    beside(cell.x + 1, size.x, world.edges.x));
+  var rows = vec3i(beside(cell.y - 1, size.y, world.edges.y), cell.y,
+    beside(cell.y + 1, size.y, world.edges.y));
+  let across = step(vec3f(0.0), vec3f(columns));
+  let down = step(vec3f(0.0), vec3f(rows));
+  columns = max(columns, vec3i(0));
+  rows = max(rows, vec3i(0));
     ${ruleSource(model, packed, WGSL)}
   ${groups.map((g) =>
-    `target_[place(cell, ${g})] = ${limited(`c${g} + u${g} * world.dt${each ? ` * fires(${g}, most)` : ''}`)};`).join('\n  ')}
-  for (var g = ${packed.groups}; g < ${GROUPS}; g++) { target_[place(cell, g)] = fetch(cell, g); }
+    `target_[place(cell, ${g})] = ${limited(`c${g} + u${g} * world.dt${each ? ` * fires(${g}, share(local))` : ''}`)};`).join('\n  ')}
+  ${rest.map((g) => `target_[place(cell, ${g})] = fetch(cell, ${g});`).join('\n  ')}
 }`;
 }
 
@@ -125,7 +215,8 @@ const wgslLife = () => `${WGSL_HEAD}${WGSL_BUFFERS}
   let slant = select(-1, 1, (cell.y & 1) == 0);
   for (var j = -1; j <= 1; j++) { for (var i = -1; i <= 1; i++) {
     if (world.hex > 0.5 && j != 0 && i == slant) { continue; }
-    let at = beyond(cell + vec2i(i, j));
+    let at = vec2i(beside(cell.x + i, world.size.x, world.edges.x),
+      beside(cell.y + j, world.size.y, world.edges.y));
     if (min(at.x, at.y) >= 0) {
       was = max(was, before[place(at, 0)].w);
       is = max(is, state[place(at, 0)].w);
@@ -282,13 +373,15 @@ class WebGPUEngine {
   }
 
   resize(width, height) {
-    for (const buffer of [...(this.states ?? []), this.control]) buffer?.destroy();
+    for (const buffer of [...(this.states ?? []), this.control, this.ranks]) buffer?.destroy();
     this.width = width;
     this.height = height;
     const storage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     this.states = [0, 1, 2].map(() => this.device.createBuffer(
       { size: GROUPS * width * height * 16, usage: storage }));
     this.control = this.device.createBuffer({ size: width * height * 4, usage: storage });
+    this.ranks = this.device.createBuffer({ size: (Math.ceil(width / 32) + 1) * height * 8,
+      usage: storage });
     this.now = 0;
   }
 
@@ -344,24 +437,36 @@ class WebGPUEngine {
     this.device.queue.writeBuffer(this.worlds[slot], 0, bytes);
   }
 
-  dispatch(encoder, pipeline, buffers) {
+  dispatch(encoder, pipeline, buffers, across = this.width / 8, down = this.height / 8) {
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, this.bind(pipeline, buffers));
-    pass.dispatchWorkgroups(Math.ceil(this.width / 8), Math.ceil(this.height / 8));
+    pass.dispatchWorkgroups(Math.ceil(across), Math.ceil(down));
     pass.end();
   }
 
   step(world) {
     const encoder = this.device.createCommandEncoder();
     const target = (this.now + 1) % 3;
+    if (world.present.some((index) => packs(MODELS[index]))) {
+      encoder.copyBufferToBuffer(this.states[this.now], 0, this.states[target], 0,
+        GROUPS * this.width * this.height * 16);
+    }
     for (const index of world.present) {
       const weights = this.weightsOf(index, world.hex);
       this.writeWorld(index, world, index);
+      if (packs(MODELS[index])) {
+        this.dispatch(encoder, this.compute('words', wgslWords),
+          { 0: this.worlds[index], 2: this.control, 5: this.ranks },
+          this.width / 256, this.height / 8);
+        this.dispatch(encoder, this.compute('ranks', wgslRanks),
+          { 0: this.worlds[index], 5: this.ranks }, this.height / 64, 1);
+      }
       const pipeline = this.compute(`step ${index}`, () =>
         wgslStep(MODELS[index], this.packed[index], weights.inBlock));
       const buffers = { 0: this.worlds[index], 1: this.states[this.now], 2: this.control,
         3: this.states[target], 4: weights.buffer };
+      if (packs(MODELS[index])) buffers[5] = this.ranks;
       // What a layout made by itself leaves out is what a shader does not read.
       this.dispatch(encoder, pipeline, buffers);
     }
