@@ -147,14 +147,19 @@ def main() -> None:
             "(() => { const { gl } = nca.app.engine; return gl.getParameter(gl.getExtension("
             "'WEBGL_debug_renderer_info')?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER) })()"
         )
+        version = browser.call("Browser.getVersion")["product"]
         browser.close()
     rows = {
         who: [statistics.median(column) for column in zip(*t, strict=True)]
         for who, t in times.items()
     }
     whole = sum(rows["hexells"])
+    call = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = [
-        f"## {datetime.date.today().isoformat()}: {name} on {size} x {size} cells, {renderer}",
+        f"## {datetime.date.today().isoformat()}, commit {commit.stdout.strip()}; {version}",
+        "",
+        f"{name} on {size} x {size} cells, all in sight; WebGL by {renderer}.",
         "",
         "| page | a step | drawing | a frame of both | times faster than hexells |",
         "| --- | --- | --- | --- | --- |",
