@@ -37,7 +37,8 @@ def sliced_distances(features: Tensor, goal: Tensor, directions: Tensor) -> Tens
     ``directions`` [D, P]) transport between them is optimal in order. ``goal`` is resampled to n
     quantiles when m differs. The order is a constant in the gradient, as it is in that of a sort.
     """
-    projected = directions.mT @ features
+    # Features of a place side by side, as networks lay them: gradients come back like that.
+    projected = (features.mT @ directions).mT
     with torch.no_grad():
         quantiles = _resample(_sort(directions.mT @ goal), projected.shape[-1])
         order = _argsort(projected)
@@ -102,12 +103,12 @@ class SlicedLoss(Loss):
         between them, the mean times the root of places per pixel. Layers are added up, each times
         its number in ``layer_weights`` (1 when None; the picture comes first).
 
-        Of a layer with more places than ``samples`` so many are drawn anew at every call: sorting
-        takes its time on large pictures. ``border`` is what the network finds around a picture:
-        ``zeros``, as published, of which a small grid is full, or ``wrap``: what was grown is a
-        torus, and the target is mirrored. ``precision`` is the network's. Raises ``ValueError`` for
-        an option that makes no sense or a target too small, ``MissingError`` when there are no
-        weights.
+        Of a layer with more places than ``samples``, grown or of the target, so many are drawn anew
+        at every call: sorting takes its time on large pictures. ``border`` is what the network
+        finds around a picture: ``zeros``, as published, of which a small grid is full, or ``wrap``:
+        what was grown is a torus, and the target is mirrored. ``precision`` is the network's.
+        Raises ``ValueError`` for an option that makes no sense or a target too small,
+        ``MissingError`` when there are no weights.
         """
         super().__init__()
         if projections < 1:
@@ -150,8 +151,8 @@ class SlicedLoss(Loss):
             directions = draw_directions(ours.shape[1], self.projections, generator)
             goal = self.get_buffer(f"goal{k}")
             places = ours.shape[2]
-            if self.samples is not None and self.samples < places:
-                ours = ours[:, :, send(draw(places, self.samples, generator), ours.device)]
+            if self.samples is not None and self.samples < max(places, goal.shape[-1]):
+                ours, goal = self._some(ours, generator), self._some(goal, generator)
             with full_precision(ours):
                 distances = sliced_distances(ours, goal, send(directions, ours.device))
             score = distances.mean((1, 2))
@@ -165,6 +166,12 @@ class SlicedLoss(Loss):
     def stack(self, losses: Sequence[Loss]) -> dict[str, Tensor]:
         """Stack the goals of ``losses``; see ``Loss.stack``."""
         return stack_buffers(losses)
+
+    def _some(self, cloud: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw ``samples`` places of a ``cloud`` [..., D, n]; all of them when there are fewer."""
+        assert self.samples is not None
+        chosen = send(draw(cloud.shape[-1], self.samples, generator), cloud.device)
+        return cloud.mT[..., chosen, :].mT
 
     def _measure(self, image: Tensor, border: str) -> list[Tensor]:
         """Take the features [B, D, h*w] of each layer of ``image`` [B, 3 or 4, H, W]."""
