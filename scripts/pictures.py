@@ -1,8 +1,9 @@
 """Make the pictures of the README: drawn samples beside what the draft preset grows from them.
 
-    python scripts/pictures.py [NAME ...]     trains what runs/pictures lacks, then writes docs/
+    python scripts/pictures.py     trains what runs/pictures lacks, then writes docs/
 
-Each training takes some minutes on two CPU cores; a finished one is kept and used again.
+They are docs/samples.png, and docs/gallery: pages to play with, of more samples. Each training
+takes some minutes on two CPU cores; a finished one is kept and used again.
 """
 
 import subprocess
@@ -20,6 +21,7 @@ from nca_texture.targets import read_target
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "pictures"
 SAMPLES = ("weave", "leopard")
+GALLERY = (*SAMPLES, "zebra", "bubbles", "honeycomb", "scales")
 GAP = 8
 
 
@@ -42,9 +44,8 @@ def pair(name: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Write docs/samples.png, a pair a row."""
-    names = sys.argv[1:] or list(SAMPLES)
-    pairs = [pair(name) for name in names]
+    """Write docs/samples.png, a pair a row, and the gallery."""
+    pairs = [pair(name) for name in SAMPLES]
     rows: list[np.ndarray] = []
     for row in pairs:
         rows += [row, np.ones((GAP, row.shape[1], 3), np.float32)]
@@ -53,6 +54,9 @@ def main() -> None:
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(pixels).save(path, optimize=True)
     print(f"wrote {path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+    command = ["-m", "nca_texture", "export", *(str(train(name)) for name in GALLERY)]
+    command += ["--to", "gallery", "-o", str(ROOT / "docs" / "gallery"), "--force"]
+    subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":
