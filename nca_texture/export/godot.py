@@ -191,28 +191,28 @@ func _run(task: int, uniforms: RID) -> void:
 """
 
 # Half floats count to 2048 only: the steps taken come from the script, and so does whether the step
-# is whole.
+# is whole. Nothing inside a function may have the name of a uniform in this language.
 _CANVAS = """\
 shader_type canvas_item;
 render_mode unshaded, blend_disabled;
 
 {head}
-uniform sampler2D state : filter_nearest, repeat_disable;
-uniform int taken = 0;{whole}
+uniform sampler2D cells : filter_nearest, repeat_disable;
+uniform int steps_taken = 0;{whole}
 uniform int random_seed = 1;
-uniform bool restart = true;
+uniform bool begin_anew = true;
 
 ivec2 nca_size() {{ return ivec2({side}, {side}); }}
 ivec2 nca_pixels() {{ return ivec2({side}, {rows}); }}
 vec4 nca_texel(ivec2 place) {{
-  vec4 found = textureLod(state, (vec2(place) + vec2(0.5)) / vec2(nca_pixels()), 0.0);
+  vec4 found = textureLod(cells, (vec2(place) + vec2(0.5)) / vec2(nca_pixels()), 0.0);
   bool last = place == nca_pixels() - ivec2(1, 1);
-  return last ? vec4(vec2(nca_size()), float(taken), {memory}) : found;
+  return last ? vec4(vec2(nca_size()), float(steps_taken), {memory}) : found;
 }}
 {step}
 void fragment() {{
   ivec2 place = ivec2(floor(UV * vec2(nca_pixels())));
-  COLOR = nca_turn(place, uint(random_seed), restart, false);
+  COLOR = nca_turn(place, uint(random_seed), begin_anew, false);
 }}
 """
 
@@ -220,7 +220,7 @@ _SHOW = """\
 shader_type canvas_item;
 render_mode unshaded;
 
-uniform sampler2D state : filter_nearest, repeat_disable;
+uniform sampler2D cells : filter_nearest, repeat_disable;
 uniform float cells_across = 256.0;
 
 ivec2 nca_size() {{ return ivec2({side}, {side}); }}
@@ -228,7 +228,7 @@ ivec2 nca_size() {{ return ivec2({side}, {side}); }}
 void fragment() {{
   ivec2 cell = nca_wrapped(nca_cell(UV * cells_across), nca_size());
   vec2 at = (vec2(cell) + vec2(0.5)) / vec2({side}.0, {rows}.0);
-  vec4 colour = nca_rgba(textureLod(state, at, 0.0));
+  vec4 colour = nca_rgba(textureLod(cells, at, 0.0));
   COLOR = cell.x < 0 ? vec4(0.0) : vec4(colour.rgb / max(colour.a, 0.001), colour.a);
 }}
 """
@@ -264,7 +264,7 @@ func _ready() -> void:
 \t\tturns.append(view)
 \t\trules.append(rule)
 \tfor i in 2:
-\t\trules[i].set_shader_parameter("state", turns[1 - i].get_texture())
+\t\trules[i].set_shader_parameter("cells", turns[1 - i].get_texture())
 \tvar shown := ShaderMaterial.new()
 \tshown.shader = load("res://show.gdshader")
 \tmaterial = shown
@@ -279,22 +279,22 @@ func restart() -> void:
 func _process(_delta: float) -> void:
 \tvar now := turn % 2
 \tvar rule := rules[now]
-{turn}\trule.set_shader_parameter("restart", turn == 0)
+{turn}\trule.set_shader_parameter("begin_anew", turn == 0)
 \trule.set_shader_parameter("random_seed", random_seed)
 \tturns[now].render_target_update_mode = SubViewport.UPDATE_ONCE
 \tvar shown := material as ShaderMaterial
-\tshown.set_shader_parameter("state", turns[1 if LIVING else 1 - now].get_texture())
+\tshown.set_shader_parameter("cells", turns[1 if LIVING else 1 - now].get_texture())
 \tturn += 1
 """
 
 _TURN = """\
-\trule.set_shader_parameter("taken", turn - 1)
+\trule.set_shader_parameter("steps_taken", turn - 1)
 """
 
 # Steps and masks in turn; either is told how many steps its picture has behind it.
 _TURN_LIVING = """\
-\trule.set_shader_parameter("whole", now == 0)
-\trule.set_shader_parameter("taken", turn / 2 - 1 + now)
+\trule.set_shader_parameter("is_whole", now == 0)
+\trule.set_shader_parameter("steps_taken", turn / 2 - 1 + now)
 """
 
 _README = """\
@@ -323,8 +323,8 @@ class GodotExporter(Exporter):
         known = {"side": _SIDE, "rows": rows_of(automaton, _SIDE), "groups": groups}
         known |= {"living": str(living).lower(), "head": head}
         known |= {
-            "whole": "\nuniform bool whole = true;" * living,
-            "memory": "whole ? 1.0 : 2.0" if living else "1.0",
+            "whole": "\nuniform bool is_whole = true;" * living,
+            "memory": "is_whole ? 1.0 : 2.0" if living else "1.0",
             "turn": _TURN_LIVING if living else _TURN,
         }
         parts = [colours_source(model, GODOT), cell_source(model), wrap_source(model)]
