@@ -197,10 +197,11 @@ def test_the_command_writes_the_class_that_is_asked_for(command, tmp_path: Path)
         (["--class", "crocus"], "both is written as crocus\n", "0.0f, 1.0f"),
         (["--mix", "rose=0.5,crocus=2"], "written as rose=0.5 + crocus=2\n", "0.5f, 2.0f"),
     ):
-        words = ["export", "both.safetensors", "--to", "c", "--force", *options]
+        words = ["export", "both.safetensors", "--to", "c", "--force", "--json", *options]
         done = command(words, tmp_path)
         assert done.returncode == 0, done.stderr
         assert said in done.stderr
+        assert json.loads(done.stdout)["classes"]["both"] in said
         header = (tmp_path / "both.h").read_text()
         assert "// of 2 classes this is " in header
         seed = header.partition("both_seed")[2].partition(";")[0]

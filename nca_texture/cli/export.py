@@ -68,20 +68,21 @@ def export(
         stem = trained[0].name if len(trained) == 1 else to
         output = Path(f"{stem}{exporter.suffix}" if exporter.suffix else f"{stem}-{to}")
     written = family.write(to, trained, output, force=force)
+    told = [each for each in trained if exporter.one_class and each.automaton.classes > 1]
     if json:
         common.answer(
             {
                 "files": [str(path) for path in written],
                 "models": [model.name for model in trained],
+                "classes": {model.name: model.mixture for model in told},
                 "bytes": sum(path.stat().st_size for path in written),
                 "weights": weights,
                 "rounding": {model.name: list(model.rounding) for model in trained},
             }
         )
-    for model in trained if exporter.one_class else ():
-        if model.automaton.classes > 1:
-            choice = "" if kind or mix else "; choose another with --class or --mix"
-            common.talk(f"{model.name} is written as {model.mixture}{choice}", quiet)
+    for model in told:
+        choice = "" if kind or mix else "; choose another with --class or --mix"
+        common.talk(f"{model.name} is written as {model.mixture}{choice}", quiet)
     for model in trained if weights != "float32" else ():
         mean, most = model.rounding
         common.talk(
