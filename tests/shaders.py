@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nca_texture import CellularAutomaton, Grid
+from nca_texture.automaton import Plant
 from nca_texture.export.base import Trained
 from nca_texture.kernels.rule import Limits
 
@@ -31,7 +32,46 @@ CASES: dict[str, dict[str, Any]] = {
         "channels": 8, "hidden": 9, "living": True, "seed_kind": "cell", "bank": "growing-2020",
         "grid": Grid("hex", "torus"), "rgb_offset": 0.0, "seed_place": (0.3, 0.9),
     },
+    "one-hot": {
+        "channels": 5, "hidden": 8, "output_bias": True, "condition": "one-hot", "classes": 3,
+    },
+    "genome": {
+        "channels": 6, "hidden": 9, "living": True, "seed_kind": "cell", "bank": "growing-2020",
+        "grid": Grid("square", "zero"), "rgb_offset": 0.0, "output_bias": True,
+        "condition": "genome", "classes": 5, "limits": Limits(state=0.9),
+    },
+    "embedding": {
+        "channels": 5, "rule": "abs", "bank": "distill-tf", "seed_kind": "noise",
+        "condition": "embedding", "classes": 2, "embedding": 3,
+    },
+    "trained seed": {
+        "channels": 7, "hidden": 9, "living": True, "seed_kind": "cell", "bank": "growing-2020",
+        "grid": Grid("hex", "zero"), "rgb_offset": 0.0, "output_bias": True,
+        "condition": "trainable-seed", "classes": 2,
+    },
+    "trained noise": {
+        "channels": 6, "hidden": 8, "seed_kind": "noise", "seed_amount": 0.5,
+        "condition": "trainable-seed", "classes": 3,
+    },
+    "elements": {
+        "channels": 6, "hidden": 8, "fire_by": "element", "living": True, "seed_kind": "cell",
+        "rgb_offset": 0.0, "output_bias": True, "condition": "one-hot", "classes": 2,
+    },
+    "isotropic": {
+        "channels": 5, "hidden": 7, "bank": "isotropic", "limits": LIMITS, "grid": Grid("hex"),
+    },
+    "steerable": {
+        "channels": 6, "rule": "abs", "bank": "steerable", "seed_kind": "noise", "fire_rate": 0.7,
+        "fire_by": "element", "condition": "genome", "classes": 2,
+    },
 }  # fmt: skip
+MIXTURES = {
+    "one-hot": (0.0, 1.0, 0.0),
+    "genome": (0.0, 0.0, 0.0, 0.0, 1.0),
+    "embedding": (0.25, 0.75),
+    "trained seed": (0.5, 0.5),
+    "trained noise": (0.0, 0.0, 1.0),
+}
 SIZE = (12, 14)  # height, width
 STEPS = 9
 SEED = 3_000_000_019
@@ -47,6 +87,8 @@ def model(case: str) -> Trained:
             parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
         if automaton.living and automaton.bias_out is not None:
             automaton.bias_out[3] = 0.2  # it grows
+    if case in MIXTURES:
+        automaton = automaton.planted([Plant(automaton.seed_place, MIXTURES[case])])
     return Trained(name=case.replace(" ", "_"), automaton=automaton.requires_grad_(False), steps=9)
 
 
@@ -58,6 +100,15 @@ def start(trained: Trained) -> torch.Tensor:
 def grown(trained: Trained) -> torch.Tensor:
     """Return the reference's state [1, C, H, W] after ``STEPS``."""
     return trained.automaton.grow(start(trained), STEPS, seed=SEED, kernel="reference")
+
+
+def close(found: list[torch.Tensor], case: str) -> None:
+    """Hold states to the reference's, which end far from where they begin."""
+    trained = model(case)
+    expected = [start(trained), grown(trained)]
+    assert (expected[1] - expected[0]).abs().max() > 0.05
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], atol=2e-5, rtol=1e-4)
 
 
 def unpacked(cells: np.ndarray, channels: int) -> torch.Tensor:

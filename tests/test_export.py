@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,17 @@ import torch
 
 from nca_texture import CellularAutomaton, Grid, Recipe, save
 from nca_texture import export as family
+from nca_texture.automaton import Plant
 from nca_texture.errors import InputError
 from nca_texture.export.base import Abilities, Exporter, Trained, rounded
 from nca_texture.export.shading import kernels, literal, pack
+from nca_texture.recipe import with_settings
 
 RULES = {
     "mlp": {"channels": 6, "hidden": 10, "output_bias": True, "bank": "distill-2021"},
     "abs": {"channels": 4, "rule": "abs", "bank": "munca-68", "seed_kind": "noise"},
     "learned": {"channels": 5, "hidden": 7, "bank": "learned"},
+    "held": {"channels": 5, "rule": "abs", "condition": "genome", "classes": 3},
 }
 
 
@@ -150,20 +154,67 @@ def test_every_entry_of_the_table_is_an_exporter() -> None:
         family.pick_exporter("jsn")
 
 
-@pytest.mark.parametrize("name", [name for name in family.EXPORTERS if name != "json"])
-def test_what_no_target_can_run_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["gallery", "html", "distill"])
+def test_what_a_target_cannot_run_is_refused(name: str) -> None:
     automaton = random_automaton(channels=5, hidden=4, bank="isotropic")
     with pytest.raises(InputError, match="percepts are combined by norm"):
         family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
 
 
-@pytest.mark.parametrize(
-    "name", ["glsl", "wgsl", "shadertoy", "isf", "godot", "unity", "c", "onnx"]
-)
-def test_sources_are_of_one_class(name: str) -> None:
+def test_one_file_of_the_pages_of_the_article_knows_no_classes() -> None:
     automaton = random_automaton(channels=5, hidden=4, condition="one-hot", classes=2)
+    trained = [Trained(name="a", automaton=automaton)]
     with pytest.raises(InputError, match="told apart by one-hot"):
-        family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
+        family.check("distill", family.pick_exporter("distill"), trained)
+    for name in family.EXPORTERS.keys() - {"distill"}:
+        family.check(name, family.pick_exporter(name), trained)
+
+
+def test_a_class_or_a_mixture_is_named() -> None:
+    automaton = random_automaton(channels=4, hidden=4, condition="genome", classes=3)
+    names = ("rose", "crocus", "fern")
+
+    def named(*mixture: float) -> str:
+        told = automaton.planted([Plant((0.5, 0.5), mixture)])
+        return Trained(name="a", automaton=told, classes=names).mixture
+
+    assert Trained(name="a", automaton=automaton).mixture == "1"
+    assert [named(), named(0, 1, 0), named(0.5, 0, 0.25)] == [
+        "rose",
+        "crocus",
+        "rose=0.5 + fern=0.25",
+    ]
+
+
+def test_the_command_writes_the_class_that_is_asked_for(command, tmp_path: Path) -> None:
+    recipe = with_settings(
+        Recipe(), ["automaton.condition=one-hot", "automaton.classes=2", "automaton.hidden=8"]
+    )
+    recipe = replace(recipe, target=replace(recipe.target, classes=("rose", "crocus")))
+    save(tmp_path / "both.safetensors", recipe.build_automaton(), recipe)
+    for options, said, code in (
+        ([], "both is written as rose; choose another with --class or --mix", "1.0f, 0.0f"),
+        (["--class", "crocus"], "both is written as crocus\n", "0.0f, 1.0f"),
+        (["--mix", "rose=0.5,crocus=2"], "written as rose=0.5 + crocus=2\n", "0.5f, 2.0f"),
+    ):
+        words = ["export", "both.safetensors", "--to", "c", "--force", "--json", *options]
+        done = command(words, tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
+        assert json.loads(done.stdout)["classes"]["both"] in said
+        header = (tmp_path / "both.h").read_text()
+        assert "// of 2 classes this is " in header
+        seed = header.partition("both_seed")[2].partition(";")[0]
+        assert seed.count(code) == 2, seed
+    for target, options, exit_code, words in (
+        ("json", ["--class", "crocus"], 2, "json holds no class of a model by itself"),
+        ("c", ["--class", "crocuss"], 2, "crocus"),
+        ("c", ["--class", "rose", "--mix", "rose=1"], 2, "not both"),
+        ("distill", [], 1, "2 classes"),
+    ):
+        done = command(["export", "both.safetensors", "--to", target, *options], tmp_path)
+        assert done.returncode == exit_code, (target, done.stderr)
+        assert words in done.stderr
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ def test_c_steps_like_the_reference(case: str, tmp_path: Path) -> None:
     (tmp_path / "model.h").write_bytes(CExporter().files([trained])[""])
     (tmp_path / "main.c").write_text(MAIN.format(identifier(trained.name)))
     flags = ["-std=c99", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, "-o", "model.so", "main.c"], cwd=tmp_path, check=True)
+    command = [compiler, *flags, "-o", "model.so", "main.c", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
     library = ctypes.CDLL(str(tmp_path / "model.so"))
     height, width = shaders.SIZE
     channels = trained.automaton.channels

@@ -10,7 +10,7 @@ import torch
 from nca_texture.errors import MissingError
 from nca_texture.export import onnx as exporting
 from nca_texture.export.onnx import OnnxExporter
-from nca_texture.noise import fires, sample_seeds
+from nca_texture.noise import fires, fires_each, sample_seeds
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -34,8 +34,13 @@ def test_onnx_steps_like_the_reference(case: str) -> None:
         found, rgba = state.numpy(), np.zeros(0)
         for step in range(4):
             limit = torch.tensor(round(automaton.fire_rate * 2**24), dtype=torch.int32)
-            mask = fires(seeds, step, torch.arange(height), torch.arange(width), limit)
-            given = {"state": found, "fires": mask[:, None].float().numpy()}
+            cells = torch.arange(height), torch.arange(width)
+            if automaton.fire_by == "cell":
+                mask = fires(seeds, step, *cells, limit)[:, None]
+            else:
+                mask = fires_each(seeds, step, automaton.channels, *cells, limit)
+                mask = mask.permute(0, 3, 1, 2)
+            given = {"state": found, "fires": mask.float().numpy()}
             found, rgba = session.run(["next_state", "rgba"], given)
         expected = automaton.grow(state, 4, seed=seeds, kernel="reference")
         assert (expected - state).abs().max() > 0.01

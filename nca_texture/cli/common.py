@@ -349,7 +349,10 @@ def plant(
     usual = "" if kind is None else kind
     usual = mix.replace(",", "+") if mix is not None else usual
     if (usual or plants) and automaton.seed_kind != "cell" and automaton.classes == 1:
-        raise ValueError("this model makes one texture, which grows everywhere; leave out --plant")
+        raise ValueError(
+            "this model makes one texture, which grows everywhere; "
+            "leave out --class, --mix and --plant"
+        )
     if not plants:
         if not usual:
             return automaton

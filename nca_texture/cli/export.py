@@ -32,6 +32,8 @@ def export(
     weights: Annotated[
         str, typer.Option(metavar="KIND", help="float32, or rounded: float16, int8.")
     ] = "float32",
+    kind: common.Class = None,
+    mix: common.Mix = None,
     listing: Annotated[bool, typer.Option("--list", help="Say what there is, and stop.")] = False,
     edge: common.Edge = None,
     beyond: common.Beyond = None,
@@ -58,22 +60,29 @@ def export(
     if not models:
         raise ValueError("export which model? give a model file or the directory of a run")
     exporter = family.pick_exporter(to)
+    if (kind or mix) and not exporter.one_class:
+        raise ValueError(f"{to} holds no class of a model by itself; leave out --class and --mix")
     found = [path for model in models for path in _models_in(model)]
-    trained = _load(found, edge, beyond, layout, weights)
+    trained = _load(found, edge, beyond, layout, weights, kind, mix)
     if output is None:
         stem = trained[0].name if len(trained) == 1 else to
         output = Path(f"{stem}{exporter.suffix}" if exporter.suffix else f"{stem}-{to}")
     written = family.write(to, trained, output, force=force)
+    told = [each for each in trained if exporter.one_class and each.automaton.classes > 1]
     if json:
         common.answer(
             {
                 "files": [str(path) for path in written],
                 "models": [model.name for model in trained],
+                "classes": {model.name: model.mixture for model in told},
                 "bytes": sum(path.stat().st_size for path in written),
                 "weights": weights,
                 "rounding": {model.name: list(model.rounding) for model in trained},
             }
         )
+    for model in told:
+        choice = "" if kind or mix else "; choose another with --class or --mix"
+        common.talk(f"{model.name} is written as {model.mixture}{choice}", quiet)
     for model in trained if weights != "float32" else ():
         mean, most = model.rounding
         common.talk(
@@ -96,7 +105,13 @@ def _models_in(path: Path) -> list[Path]:
 
 
 def _load(
-    paths: list[Path], edge: str | None, beyond: str | None, layout: str | None, weights: str
+    paths: list[Path],
+    edge: str | None,
+    beyond: str | None,
+    layout: str | None,
+    weights: str,
+    kind: str | None,
+    mix: str | None,
 ) -> "list[Trained]":
     from nca_texture.export.base import Trained, rounded
     from nca_texture.store import file_sha256, model_file
@@ -112,7 +127,7 @@ def _load(
         names.add(name)
         model = Trained(
             name=name,
-            automaton=automaton,
+            automaton=common.plant(automaton, recipe, kind, mix, None),
             steps=common.steps_of(origin, recipe),
             size=(recipe.training.height, recipe.training.width),
             classes=recipe.target.classes,

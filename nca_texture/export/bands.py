@@ -1,15 +1,20 @@
 """States in one picture: a band of rows for each four channels, for shaders that write one picture.
 
 The last texel of the picture is kept for what a shader has to remember: cells across, cells down,
-and the number of steps taken. Whoever includes it says how the picture is read,
-``nca_texel(ivec2)``, how large it is, ``nca_pixels()``, and how many cells there are,
-``nca_size()``.
+the number of steps taken, and whether a step is whole. Whoever includes it says how the picture is
+read, ``nca_texel(ivec2)``, how large it is, ``nca_pixels()``, and how many cells there are,
+``nca_size()``; ``rows_of`` says how many rows they take.
+
+A living mask looks at the neighbours after the step, which takes a turn of its own. What it has to
+know of the state before the step, whether a cell lived then, lies in one more band, in which a
+texel is for four cells, one below the other. So either turn reads one picture.
 """
 
 import re
 
+from nca_texture.automaton import CellularAutomaton
 from nca_texture.export.base import Trained
-from nca_texture.export.stepping import GLSL, Dialect, groups_of, step_source
+from nca_texture.export.stepping import GLSL, Dialect, groups_of, lives_source, step_source
 
 _READ = """\
 vec4 nca_read(int group, int x, int y) {
@@ -17,31 +22,28 @@ vec4 nca_read(int group, int x, int y) {
 }
 """
 
-_READ_AFTER = """\
-vec4 nca_read_after(int group, int x, int y) {
-  return nca_texel_after(ivec2(x, group * nca_size().y + y));
-}
-"""
-
 # ``cleared``: whether the cell is under a brush that erases.
-_BAND = """\
+_STEPPED = """\
 bool nca_is_fresh(vec4 memory) {
   ivec2 size = nca_size();
   return memory.w != 1.0 || int(memory.x) != size.x || int(memory.y) != size.y;
 }
 
-vec4 nca_band(ivec2 place, uint seed, bool restart, bool cleared) {
+vec4 nca_stepped(ivec2 place, uint seed, bool restart, bool cleared) {
   ivec2 size = nca_size();
   ivec2 last = nca_pixels() - ivec2(1, 1);
   vec4 memory = nca_texel(last);
   bool fresh = restart || nca_is_fresh(memory);
   if (place.x == last.x && place.y == last.y) {
-    return vec4(vec2(size), fresh ? 0.0 : memory.z + 1.0, 1.0);
+    return vec4(vec2(size), fresh ? 0.0 : memory.z + 1.0, %(whole)s);
   }
   int group = place.y / size.y;
   int y = place.y - group * size.y;
-  if (place.x >= size.x || group >= %(groups)d) {
+  if (place.x >= size.x) {
     return vec4(0.0, 0.0, 0.0, 0.0);
+  }
+  if (group >= %(groups)d) {
+    %(flags)s
   }
   if (fresh) {
     return nca_seed(group, place.x, y, size.x, size.y, seed);
@@ -53,21 +55,52 @@ vec4 nca_band(ivec2 place, uint seed, bool restart, bool cleared) {
 }
 """
 
-# Before: the picture of the last turn; after: what nca_band has made of it in this turn.
-_MASK = """\
+_NO_FLAGS = "return vec4(0.0, 0.0, 0.0, 0.0);"
+_FLAGS = "return nca_flags(place.x, 4 * (place.y - %d * size.y));"
+
+_LIVED = """\
+float nca_flag(int x, int y) {
+  ivec2 size = nca_size();
+  return y < size.y && nca_lives(x, y, size.x, size.y) ? 1.0 : 0.0;
+}
+
+vec4 nca_flags(int x, int y) {
+  return vec4(nca_flag(x, y), nca_flag(x, y + 1), nca_flag(x, y + 2), nca_flag(x, y + 3));
+}
+"""
+
+_MASKED = """\
 vec4 nca_masked(ivec2 place) {
   ivec2 size = nca_size();
   ivec2 last = nca_pixels() - ivec2(1, 1);
-  vec4 after = nca_texel_after(place);
-  bool memory = place.x == last.x && place.y == last.y;
-  if (memory || nca_texel_after(last).z < 0.5) {
-    return after;
+  vec4 state = nca_texel(place);
+  vec4 memory = nca_texel(last);
+  if (place.x == last.x && place.y == last.y) {
+    return vec4(memory.xyz, 1.0);
   }
-  int y = place.y - place.y / size.y * size.y;
-  if (place.x >= size.x || place.y / size.y >= %(groups)d) {
-    return after;
+  int group = place.y / size.y;
+  int y = place.y - group * size.y;
+  if (place.x >= size.x || group >= %(groups)d || memory.z < 0.5) {
+    return state;
   }
-  return nca_alive(place.x, y, size.x, size.y) ? after : vec4(0.0, 0.0, 0.0, 0.0);
+  vec4 flags = nca_texel(ivec2(place.x, %(groups)d * size.y + y / 4));
+  float lived = flags.x;
+  if (y %% 4 == 1) { lived = flags.y; }
+  if (y %% 4 == 2) { lived = flags.z; }
+  if (y %% 4 == 3) { lived = flags.w; }
+  if (lived > 0.5 && nca_lives(place.x, y, size.x, size.y)) {
+    return state;
+  }
+  return nca_erased(group, state);
+}
+"""
+
+_TURN = """\
+vec4 nca_turn(ivec2 place, uint seed, bool restart, bool cleared) {
+  if (nca_texel(nca_pixels() - ivec2(1, 1)).w == 2.0) {
+    return nca_masked(place);
+  }
+  return nca_stepped(place, seed, restart, cleared);
 }
 """
 
@@ -97,26 +130,48 @@ ivec2 nca_cell(vec2 place) {
 """
 
 
-def band_source(model: Trained, dialect: Dialect = GLSL) -> str:
-    """Write ``nca_band``: what a texel becomes in a turn."""
-    # ``nca_alive`` asks for the state after the step; nothing calls it in this turn.
-    same = "vec4 nca_read_after(int group, int x, int y) { return nca_read(group, x, y); }\n"
-    head = _READ + same * model.automaton.living
-    return _joined(head, _band(model), model, dialect)
+def rows_of(automaton: CellularAutomaton, height: int) -> int:
+    """Count the rows of a picture that has room for ``height`` rows of cells."""
+    flags = -(-height // 4) if automaton.living else 0
+    return groups_of(automaton) * height + flags + 1
 
 
-def mask_source(model: Trained, dialect: Dialect = GLSL) -> str:
-    """Write ``nca_masked``: what a texel becomes in the second turn of models with living cells."""
-    mask = _MASK % {"groups": groups_of(model.automaton)}
-    return _joined(f"{_READ}\n{_READ_AFTER}", mask, model, dialect)
+def stepped_source(model: Trained, dialect: Dialect = GLSL) -> str:
+    """Write ``nca_stepped``: what a texel becomes in a step; where cells live, it is not whole."""
+    automaton = model.automaton
+    groups, cleared = groups_of(automaton), "nca_erased(group, nca_texel(place))"
+    if automaton.seed_kind == "noise":
+        cleared = "nca_seed(group, place.x, y, size.x, size.y, seed + uint(memory.z))"
+    stepped = _STEPPED % {
+        "groups": groups,
+        "cleared": cleared,
+        "whole": "2.0" if automaton.living else "1.0",
+        "flags": _FLAGS % groups if automaton.living else _NO_FLAGS,
+    }
+    step = step_source(model, dialect, band=True)
+    return _joined([_READ], step, [_LIVED * automaton.living, stepped], dialect)
+
+
+def masked_source(model: Trained, dialect: Dialect = GLSL) -> str:
+    """Write ``nca_masked``: what a texel becomes after a step, where cells live."""
+    masked = _MASKED % {"groups": groups_of(model.automaton)}
+    return _joined([_READ], lives_source(model, dialect), [masked], dialect)
 
 
 def both_source(model: Trained, dialect: Dialect = GLSL) -> str:
-    """Write ``nca_band`` and, where cells live, ``nca_masked``, for one file with both turns."""
+    """Write ``nca_stepped`` and, where cells live, ``nca_masked``, for one file with both."""
+    masked = _MASKED % {"groups": groups_of(model.automaton)}
+    return stepped_source(model, dialect) + in_dialect(masked, dialect) * model.automaton.living
+
+
+def turn_source(model: Trained, dialect: Dialect = GLSL) -> str:
+    """Write ``nca_turn``: what a texel becomes in a turn; where cells live, two are a step.
+
+    The picture remembers which of the two it is: a turn to mask is not one to begin anew.
+    """
     if not model.automaton.living:
-        return band_source(model, dialect)
-    mask = _MASK % {"groups": groups_of(model.automaton)}
-    return _joined(f"{_READ}\n{_READ_AFTER}", f"{_band(model)}\n{mask}", model, dialect)
+        return stepped_source(model, dialect).replace("nca_stepped", "nca_turn")
+    return f"{both_source(model, dialect)}\n{in_dialect(_TURN, dialect)}"
 
 
 def in_dialect(text: str, dialect: Dialect) -> str:
@@ -127,17 +182,9 @@ def in_dialect(text: str, dialect: Dialect) -> str:
     return re.sub(r"\b([iu])vec([234])\b", lambda m: {"i": "int", "u": "uint"}[m[1]] + m[2], text)
 
 
-def _joined(head: str, tail: str, model: Trained, dialect: Dialect) -> str:
-    head, tail = in_dialect(head, dialect), in_dialect(tail, dialect)
-    return f"{head}\n{step_source(model, dialect, band=True)}\n{tail}"
-
-
-def _band(model: Trained) -> str:
-    automaton = model.automaton
-    cleared = "vec4(0.0, 0.0, 0.0, 0.0)"
-    if automaton.seed_kind == "noise":
-        cleared = "nca_seed(group, place.x, y, size.x, size.y, seed + uint(memory.z))"
-    return _BAND % {"groups": groups_of(automaton), "cleared": cleared}
+def _joined(head: list[str], middle: str, tail: list[str], dialect: Dialect) -> str:
+    parts = [*(in_dialect(each, dialect) for each in head), middle]
+    return "\n".join([*parts, *(in_dialect(each, dialect) for each in tail if each)])
 
 
 def cell_source(model: Trained) -> str:

@@ -16,7 +16,11 @@ Weights = Literal["float32", "float16", "int8"]
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained automaton, and what an export tells of it."""
+    """A trained automaton, and what an export tells of it.
+
+    Of several classes, an export that holds one makes what the first plant of the automaton's
+    garden is a mixture of.
+    """
 
     name: str  # a plain word: of files, identifiers and titles
     automaton: CellularAutomaton
@@ -28,12 +32,24 @@ class Trained:
     weights: Weights = "float32"  # what its numbers are rounded to
     rounding: tuple[float, float] = (0.0, 0.0)  # mean and largest change of colours by that
 
+    @property
+    def mixture(self) -> str:
+        """Name the class that an export of one class makes, or the shares of several."""
+        count = self.automaton.classes
+        names = self.classes or [str(i + 1) for i in range(count)]
+        weights = self.automaton.garden[0].mixture or (1.0,)
+        shares = {name: share for name, share in zip(names, weights, strict=False) if share}
+        if list(shares.values()) == [1]:
+            return next(iter(shares))
+        return " + ".join(f"{name}={share:g}" for name, share in shares.items())
+
 
 class Exporter(ABC):
     """Writes trained automata for another program."""
 
     suffix: ClassVar[str] = ""  # of the one file it writes; empty when it writes a folder
     many: ClassVar[bool] = False  # whether several models go into one export
+    one_class: ClassVar[bool] = False  # whether of a model with several classes only one does
 
     def reasons(self, model: Trained) -> list[str]:
         """List what keeps ``model`` from being written, each a clause; empty when it can be."""
@@ -56,7 +72,7 @@ class Abilities:
     layouts: tuple[str, ...] = ("square", "hex")
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
-    classes: bool = False  # several, of one model
+    classes: bool = False  # of a model that has several, all or one
     elements: bool = False  # chance for each number of a cell
     learned: bool = True  # filters of each channel that were trained
     combined: bool = False  # percepts made of two gradients: their norm, or both turned

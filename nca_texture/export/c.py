@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from nca_texture.export.base import Abilities, Exporter, Trained
-from nca_texture.export.shading import literal
+from nca_texture.export.shading import literal, seeds
 from nca_texture.export.stepping import title
-from nca_texture.noise import SEED_STATE
+from nca_texture.noise import FIRE_EACH, SEED_STATE
 
 _LINE = 12  # numbers
 
@@ -28,11 +29,28 @@ static void @_hash(uint32_t v[4]) {
   v[0] += v[1] * v[3]; v[1] += v[2] * v[0]; v[2] += v[0] * v[1]; v[3] += v[1] * v[2];
 }
 
+%s"""
+
+_FIRES = """\
 /* Whether a cell acts in a step, of which so many were taken before. */
 static int @_fires(int y, int x, uint32_t step, uint32_t seed) {
   uint32_t v[4] = {(uint32_t)x, (uint32_t)y, step, seed};
   @_hash(v);
   return (v[0] >> 8) < @_FIRE_LIMIT;
+}
+"""
+
+_CHANCES = """\
+/* Clear the updates of a cell's numbers that do not act in a step. */
+static void @_chances(float update[@_OWN], int y, int x, uint32_t step, uint32_t seed) {
+  for (int c = 0; c < @_OWN; c += 4) {
+    uint32_t own[4] = {(uint32_t)c / 4u, %du, 0u, seed};
+    @_hash(own);
+    uint32_t v[4] = {(uint32_t)x, (uint32_t)y, step, own[3]};
+    @_hash(v);
+    for (int k = 0; k < 4 && c + k < @_OWN; ++k)
+      if ((v[k] >> 8) >= @_FIRE_LIMIT) update[c + k] = 0.0f;
+  }
 }
 """
 
@@ -61,14 +79,15 @@ static void @_step(const float *state, float *next, float *scratch, int height, 
     const float (*bank)[@_FILTERS][9] = @_bank[y %% @_PARITIES];
     for (int x = 0; x < width; ++x) {
       const int here = y * width + x;
-      float update[@_CHANNELS] = {0};
-      if (@_fires(y, x, step, seed)) {
+      float update[@_OWN] = {0};
+      %(if)s{
         float seen[@_INPUTS];
 %(inputs)s
 %(layers)s
       }
+%(chances)s
       for (int c = 0; c < @_CHANNELS; ++c) {
-        float u = update[c];
+        float u = c < @_OWN ? update[c] : 0.0f;
 %(update)s
         float s = state[c * size + here] + u;
 %(state)s
@@ -81,29 +100,48 @@ static void @_step(const float *state, float *next, float *scratch, int height, 
 """
 
 _SEE = """\
-{indent}for (int c = 0; c < @_CHANNELS; ++c)
+{indent}for (int c = 0; c < @_CHANNELS; ++c) {{
+{indent}  float found[@_FILTERS];
 {indent}  for (int f = 0; f < @_FILTERS; ++f) {{
 {indent}    float sum = 0.0f;
 {indent}    for (int j = -1; j <= 1; ++j)
 {indent}      for (int i = -1; i <= 1; ++i)
 {indent}        sum += bank[c][f][3 * j + i + 4]
 {indent}               * @_at(state + c * size, y + j, x + i, height, width);
-{indent}    seen[{place}c * @_FILTERS + f] = {value};
-{indent}  }}"""
+{indent}    found[f] = sum;
+{indent}  }}
+{combined}{indent}  for (int f = 0; f < @_PERCEPTS; ++f)
+{indent}    seen[{place}c * @_PERCEPTS + f] = {value};
+{indent}}}"""
+
+# What no turn changes, of the two gradients: how steep it is, or both along and across an angle.
+_COMBINED = {
+    "plain": "",
+    "norm": """\
+{indent}  found[1] = sqrtf(found[1] * found[1] + found[2] * found[2] + 1e-8f);
+{indent}  for (int f = 2; f < @_PERCEPTS; ++f) found[f] = found[f + 1];
+""",
+    "steer": """\
+{indent}  const float angle = state[(@_OWN - 1) * size + here];
+{indent}  const float along = cosf(angle) * found[1] + sinf(angle) * found[2];
+{indent}  found[2] = cosf(angle) * found[2] - sinf(angle) * found[1];
+{indent}  found[1] = along;
+""",
+}
 
 _MLP = """\
         for (int h = 0; h < @_HIDDEN; ++h) {
           float sum = @_bias_in[h];
           for (int i = 0; i < @_INPUTS; ++i) sum += @_weight_in[h][i] * seen[i];
           sum = %s;
-          for (int c = 0; c < @_CHANNELS; ++c) update[c] += @_weight_out[c][h] * sum;
+          for (int c = 0; c < @_OWN; ++c) update[c] += @_weight_out[c][h] * sum;
         }%s"""
 
 _ABS = """\
         for (int c = 0; c < @_CHANNELS; ++c) seen[c] = state[c * size + here];
         for (int i = 0; i < @_INPUTS / 2; ++i)
           seen[@_INPUTS / 2 + i] = seen[i] < 0.0f ? -seen[i] : seen[i];
-        for (int c = 0; c < @_CHANNELS; ++c) {
+        for (int c = 0; c < @_OWN; ++c) {
           update[c] = @_bias_in[c];
           for (int i = 0; i < @_INPUTS; ++i) update[c] += @_weight_in[c][i] * seen[i];
         }"""
@@ -123,7 +161,7 @@ _ALIVE = """\
       }
       scratch[y * width + x] = before > 0.1f && after > 0.1f ? 1.0f : 0.0f;
     }
-  for (int c = 0; c < @_CHANNELS; ++c)
+  for (int c = 0; c < @_OWN; ++c)
     for (int i = 0; i < size; ++i) next[c * size + i] *= scratch[i];"""
 
 _SEEDS = {
@@ -131,17 +169,17 @@ _SEEDS = {
     "cell": """\
   const int row = (int)(%(y)s * (double)height), column = (int)(%(x)s * (double)width);
   const int y = row < height ? row : height - 1, x = column < width ? column : width - 1;
-  for (int c = 3; c < @_CHANNELS; ++c) state[(c * height + y) * width + x] = 1.0f;
+  for (int c = 0; c < @_CHANNELS; ++c) state[(c * height + y) * width + x] = @_seed[0][c];
 """,
     "noise": """\
-  for (int c = 0; c < @_CHANNELS; ++c) {
+  for (int c = 0; c < @_OWN; ++c) {
     uint32_t own[4] = {(uint32_t)c / 4u, %(purpose)du, 0u, seed};
     @_hash(own);
     for (int y = 0; y < height; ++y)
       for (int x = 0; x < width; ++x) {
         uint32_t v[4] = {(uint32_t)x, (uint32_t)y, 0u, own[3]};
         @_hash(v);
-        state[(c * height + y) * width + x] =
+        state[(c * height + y) * width + x] +=
             ((float)(v[c %% 4] >> 8) / 16777216.0f - 0.5f) * %(amount)s;
       }
   }
@@ -165,10 +203,11 @@ class CExporter(Exporter):
     """One header in C99 with static data and functions; nothing is allocated."""
 
     suffix = ".h"
+    one_class = True
 
     def reasons(self, model: Trained) -> list[str]:
-        """Say what is not written yet: models of several classes."""
-        return Abilities().lacking(model.automaton)
+        """Say nothing: there is none that is not written."""
+        return Abilities(classes=True, elements=True, combined=True).lacking(model.automaton)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the header; names in it begin with that of the model."""
@@ -199,8 +238,10 @@ def _header(model: Trained) -> str:
     inputs = automaton.weight_in.shape[1]
     sizes = {
         "CHANNELS": str(channels),
+        "OWN": str(automaton.own),
         "HIDDEN": str(automaton.hidden),
         "FILTERS": str(count),
+        "PERCEPTS": str(automaton.perception.num_filters),
         "PARITIES": str(parities),
         "INPUTS": str(inputs),
         "SCRATCH": "1" if automaton.living else "0",
@@ -211,19 +252,23 @@ def _header(model: Trained) -> str:
         _table("bank", f"[{parities}][{channels}][{count}][9]", filters),
         _table("weight_in", f"[{len(automaton.weight_in)}][{inputs}]", automaton.weight_in),
         _table("bias_in", f"[{len(automaton.bias_in)}]", automaton.bias_in),
+        # Where the seed stands, and elsewhere.
+        _table("seed", f"[2][{channels}]", torch.from_numpy(seeds(automaton))),
     ]
     if automaton.weight_out is not None:
-        shape = f"[{channels}][{automaton.hidden}]"
+        shape = f"[{automaton.own}][{automaton.hidden}]"
         tables.append(_table("weight_out", shape, automaton.weight_out))
     if automaton.bias_out is not None:
-        tables.append(_table("bias_out", f"[{channels}]", automaton.bias_out))
+        tables.append(_table("bias_out", f"[{automaton.own}]", automaton.bias_out))
     y, x = automaton.grid.edges
+    maths = "#include <math.h>\n" if automaton.perception.bank.combine != "plain" else ""
     parts = [
         title(model),
-        f"#ifndef NCA_{name.upper()}_H\n#define NCA_{name.upper()}_H\n\n#include <stdint.h>\n",
+        f"#ifndef NCA_{name.upper()}_H\n#define NCA_{name.upper()}_H\n",
+        f"{maths}#include <stdint.h>\n",
         "".join(f"#define @_{key} {value}\n" for key, value in sizes.items()),
         *tables,
-        _HASH,
+        _HASH % (_CHANCES % FIRE_EACH if _by_element(model) else _FIRES),
         _HELPERS % {"y": _EDGES[y], "x": _EDGES[x]},
         _start(model),
         _STEP % _parts_of_step(model),
@@ -235,24 +280,33 @@ def _header(model: Trained) -> str:
 
 def _parts_of_step(model: Trained) -> dict[str, str]:
     automaton, limits = model.automaton, model.automaton.limits
-    percept = _limited("sum", limits.percept)
+    percept = _limited("found[f]", limits.percept)
     place = "" if automaton.rule == "mlp" else "@_CHANNELS + "
-    see = _SEE.format(indent=" " * 8, place=place, value=percept)
+    indent = " " * 8
+    combined = _COMBINED[automaton.perception.bank.combine].format(indent=indent)
+    see = _SEE.format(indent=indent, place=place, value=percept, combined=combined)
     if automaton.rule == "mlp":
         high = "sum" if limits.hidden is None else f"@_clamp(sum, 0.0f, {_float(limits.hidden)})"
         active = "sum < 0.0f ? 0.0f : sum" if limits.hidden is None else high
-        bias = "\n        for (int c = 0; c < @_CHANNELS; ++c) update[c] += @_bias_out[c];"
+        bias = "\n        for (int c = 0; c < @_OWN; ++c) update[c] += @_bias_out[c];"
         layers = _MLP % (active, bias if automaton.bias_out is not None else "")
     else:
         layers = _ABS
     update, state = limits.update, limits.state
+    each = _by_element(model)
     return {
+        "if": "" if each else "if (@_fires(y, x, step, seed)) ",
+        "chances": "      @_chances(update, y, x, step, seed);" if each else "",
         "inputs": see,
         "layers": layers,
         "update": "" if update is None else f"        u = {_limited('u', update)};",
         "state": "" if state is None else f"        s = {_limited('s', state)};",
         "mask": _alive(model) if automaton.living else "  (void)scratch;",
     }
+
+
+def _by_element(model: Trained) -> bool:
+    return model.automaton.fire_by == "element"
 
 
 def _limited(name: str, limit: float | None) -> str:
@@ -276,7 +330,9 @@ def _start(model: Trained) -> str:
     return (
         "/* The state to start from. */\n"
         "static void @_start(float *state, int height, int width, uint32_t seed) {\n"
-        "  for (int i = 0; i < @_CHANNELS * height * width; ++i) state[i] = 0.0f;\n"
+        "  for (int c = 0; c < @_CHANNELS; ++c)\n"
+        "    for (int i = 0; i < height * width; ++i)\n"
+        "      state[c * height * width + i] = @_seed[1][c];\n"
         f"  (void)seed;\n{body}}}\n"
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import GLSL, colours_source, groups_of, step_source, title
 
-ABILITIES = Abilities(numbers=65_536)
+ABILITIES = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
 
 # State buffers hold group after group, rows in them, vectors of four channels in these.
 _BUFFERS = """\
@@ -47,7 +47,7 @@ void main() {{
   bool alive = nca_alive(x, y, size.x, size.y);
   for (int g = 0; g < {groups}; ++g) {{
     int i = nca_index(g, x, y);
-    masked[i] = alive ? after[i] : vec4(0.0);
+    masked[i] = alive ? after[i] : nca_erased(g, after[i]);
   }}
 }}
 """
@@ -55,6 +55,8 @@ void main() {{
 
 class GlslExporter(Exporter):
     """A folder: the step to include anywhere, and compute shaders for OpenGL 4.3."""
+
+    one_class = True
 
     def reasons(self, model: Trained) -> list[str]:
         """Say what is too much: constants in a shader have their limits."""

@@ -1,13 +1,14 @@
 """Godot 4: a project with a compute shader and a canvas shader, each with its scene.
 
-The compute version runs on a rendering device (Forward+ and Mobile). The canvas version runs
-everywhere, the web included: two viewports in turn hold the state in bands, see bands.py, in
-half floats.
+The compute version runs on a rendering device (Forward+ and Mobile). The canvas version needs
+viewports of half floats (Forward+, and Compatibility from 4.4 on, the web included): two of them in
+turn hold the state in bands, see bands.py. A step of living cells takes two turns, so that the
+second viewport always holds what is masked.
 """
 
 from collections.abc import Sequence
 
-from nca_texture.export.bands import band_source, cell_source, wrap_source
+from nca_texture.export.bands import cell_source, rows_of, turn_source, wrap_source
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import (
     GLSL,
@@ -18,7 +19,7 @@ from nca_texture.export.stepping import (
     title,
 )
 
-ABILITIES = Abilities(channels=32, numbers=16_384)
+ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _SIDE = 256  # cells
 
 _PROJECT = """\
@@ -105,7 +106,7 @@ _MASK = """ else if (world.task == 2) {{
     bool alive = nca_alive(x, y, world.width, world.height);
     for (int g = 0; g < {groups}; ++g) {{
       int i = nca_index(g, x, y);
-      masked[i] = alive ? after[i] : vec4(0.0);
+      masked[i] = alive ? after[i] : nca_erased(g, after[i]);
     }}
   }}"""
 
@@ -189,28 +190,29 @@ func _run(task: int, uniforms: RID) -> void:
 \tdevice.sync()
 """
 
-# Half floats count to 2048 only: the steps taken come from the script.
+# Half floats count to 2048 only: the steps taken come from the script, and so does whether the step
+# is whole. Nothing inside a function may have the name of a uniform in this language.
 _CANVAS = """\
 shader_type canvas_item;
 render_mode unshaded, blend_disabled;
 
 {head}
-uniform sampler2D state : filter_nearest, repeat_disable;
-uniform int taken = 0;
+uniform sampler2D cells : filter_nearest, repeat_disable;
+uniform int steps_taken = 0;{whole}
 uniform int random_seed = 1;
-uniform bool restart = true;
+uniform bool begin_anew = true;
 
 ivec2 nca_size() {{ return ivec2({side}, {side}); }}
 ivec2 nca_pixels() {{ return ivec2({side}, {rows}); }}
 vec4 nca_texel(ivec2 place) {{
-  vec4 found = textureLod(state, (vec2(place) + vec2(0.5)) / vec2(nca_pixels()), 0.0);
+  vec4 found = textureLod(cells, (vec2(place) + vec2(0.5)) / vec2(nca_pixels()), 0.0);
   bool last = place == nca_pixels() - ivec2(1, 1);
-  return last ? vec4(vec2(nca_size()), float(taken), 1.0) : found;
+  return last ? vec4(vec2(nca_size()), float(steps_taken), {memory}) : found;
 }}
 {step}
 void fragment() {{
   ivec2 place = ivec2(floor(UV * vec2(nca_pixels())));
-  COLOR = nca_band(place, uint(random_seed), restart, false);
+  COLOR = nca_turn(place, uint(random_seed), begin_anew, false);
 }}
 """
 
@@ -218,7 +220,7 @@ _SHOW = """\
 shader_type canvas_item;
 render_mode unshaded;
 
-uniform sampler2D state : filter_nearest, repeat_disable;
+uniform sampler2D cells : filter_nearest, repeat_disable;
 uniform float cells_across = 256.0;
 
 ivec2 nca_size() {{ return ivec2({side}, {side}); }}
@@ -226,7 +228,7 @@ ivec2 nca_size() {{ return ivec2({side}, {side}); }}
 void fragment() {{
   ivec2 cell = nca_wrapped(nca_cell(UV * cells_across), nca_size());
   vec2 at = (vec2(cell) + vec2(0.5)) / vec2({side}.0, {rows}.0);
-  vec4 colour = nca_rgba(textureLod(state, at, 0.0));
+  vec4 colour = nca_rgba(textureLod(cells, at, 0.0));
   COLOR = cell.x < 0 ? vec4(0.0) : vec4(colour.rgb / max(colour.a, 0.001), colour.a);
 }}
 """
@@ -237,32 +239,32 @@ extends TextureRect
 @export var random_seed := 1
 
 const PIXELS := Vector2i({side}, {rows})
+const LIVING := {living}
 
 var turns: Array[SubViewport] = []
 var rules: Array[ShaderMaterial] = []
-var now := 0
-var step := 0
+var turn := 0
 
 
 func _ready() -> void:
 \tfor i in 2:
-\t\tvar turn := SubViewport.new()
-\t\tturn.size = PIXELS
-\t\tturn.use_hdr_2d = true
-\t\tturn.transparent_bg = true
-\t\tturn.disable_3d = true
-\t\tturn.render_target_update_mode = SubViewport.UPDATE_DISABLED
+\t\tvar view := SubViewport.new()
+\t\tview.size = PIXELS
+\t\tview.use_hdr_2d = true
+\t\tview.transparent_bg = true
+\t\tview.disable_3d = true
+\t\tview.render_target_update_mode = SubViewport.UPDATE_DISABLED
 \t\tvar rule := ShaderMaterial.new()
 \t\trule.shader = load("res://step.gdshader")
 \t\tvar field := ColorRect.new()
 \t\tfield.size = Vector2(PIXELS)
 \t\tfield.material = rule
-\t\tturn.add_child(field)
-\t\tadd_child(turn)
-\t\tturns.append(turn)
+\t\tview.add_child(field)
+\t\tadd_child(view)
+\t\tturns.append(view)
 \t\trules.append(rule)
 \tfor i in 2:
-\t\trules[i].set_shader_parameter("state", turns[1 - i].get_texture())
+\t\trules[i].set_shader_parameter("cells", turns[1 - i].get_texture())
 \tvar shown := ShaderMaterial.new()
 \tshown.shader = load("res://show.gdshader")
 \tmaterial = shown
@@ -271,60 +273,72 @@ func _ready() -> void:
 
 
 func restart() -> void:
-\tstep = 0
+\tturn = 0
 
 
 func _process(_delta: float) -> void:
+\tvar now := turn % 2
 \tvar rule := rules[now]
-\trule.set_shader_parameter("restart", step == 0)
-\trule.set_shader_parameter("taken", step - 1)
+{turn}\trule.set_shader_parameter("begin_anew", turn == 0)
 \trule.set_shader_parameter("random_seed", random_seed)
 \tturns[now].render_target_update_mode = SubViewport.UPDATE_ONCE
 \tvar shown := material as ShaderMaterial
-\tshown.set_shader_parameter("state", turns[1 - now].get_texture())
-\tnow = 1 - now
-\tstep += 1
+\tshown.set_shader_parameter("cells", turns[1 if LIVING else 1 - now].get_texture())
+\tturn += 1
+"""
+
+_TURN = """\
+\trule.set_shader_parameter("steps_taken", turn - 1)
+"""
+
+# Steps and masks in turn; either is told how many steps its picture has behind it.
+_TURN_LIVING = """\
+\trule.set_shader_parameter("is_whole", now == 0)
+\trule.set_shader_parameter("steps_taken", turn / 2 - 1 + now)
 """
 
 _README = """\
 {name} in Godot 4.2 or later
 
 Open this folder as a project. compute.tscn runs the compute shader (Forward+ and Mobile renderers)
-in floats{canvas}.
+in floats. canvas.tscn runs in viewports of half floats: with Forward+, and from Godot 4.4 on with
+Compatibility, the web included; where the Mobile renderer has 10 bits for them, it cannot.
 """
 
 
 class GodotExporter(Exporter):
     """A folder that opens as a project; its parts can be copied into another."""
 
+    one_class = True
+
     def reasons(self, model: Trained) -> list[str]:
         """Say what is too much for a shader that is compiled while one waits."""
         return ABILITIES.lacking(model.automaton)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
-        """Write project, scenes, scripts and shaders; a living mask needs the compute shader."""
+        """Write project, scenes, scripts and shaders."""
         (model,) = models
         automaton, head = model.automaton, title(model)
         groups, living = groups_of(automaton), automaton.living
-        known = {"side": _SIDE, "rows": _SIDE * groups + 1, "groups": groups}
+        known = {"side": _SIDE, "rows": rows_of(automaton, _SIDE), "groups": groups}
         known |= {"living": str(living).lower(), "head": head}
+        known |= {
+            "whole": "\nuniform bool is_whole = true;" * living,
+            "memory": "is_whole ? 1.0 : 2.0" if living else "1.0",
+            "turn": _TURN_LIVING if living else _TURN,
+        }
+        parts = [colours_source(model, GODOT), cell_source(model), wrap_source(model)]
         found = {
             "project.godot": _PROJECT.format(name=model.name, main="compute"),
             "compute.tscn": _SCENE.format(script="compute", node="Compute"),
             "compute.gd": _COMPUTE_SCRIPT.format(**known),
             "step.glsl": compute_source(model),
+            "canvas.tscn": _SCENE.format(script="canvas", node="Canvas"),
+            "canvas.gd": _CANVAS_SCRIPT.format(**known),
+            "step.gdshader": _CANVAS.format(step=turn_source(model, GODOT), **known),
+            "show.gdshader": _SHOW.format(colours="\n".join(parts), **known),
+            "README.txt": _README.format(name=model.name),
         }
-        canvas = ""
-        if not living:
-            canvas = ";\ncanvas.tscn runs everywhere, the web included, in half floats"
-            parts = [colours_source(model, GODOT), cell_source(model), wrap_source(model)]
-            found |= {
-                "canvas.tscn": _SCENE.format(script="canvas", node="Canvas"),
-                "canvas.gd": _CANVAS_SCRIPT.format(**known),
-                "step.gdshader": _CANVAS.format(step=band_source(model, GODOT), **known),
-                "show.gdshader": _SHOW.format(colours="\n".join(parts), **known),
-            }
-        found["README.txt"] = _README.format(name=model.name, canvas=canvas)
         return {name: text.encode() for name, text in found.items()}
 
     def advice(self, models: Sequence[Trained]) -> list[str]:

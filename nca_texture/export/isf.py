@@ -4,18 +4,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nca_texture.export.bands import both_source, cell_source, wrap_source
+from nca_texture.export.bands import both_source, cell_source, rows_of, wrap_source
 from nca_texture.export.base import Abilities, Exporter, Trained
-from nca_texture.export.stepping import GLSL, colours_source, groups_of, title
+from nca_texture.export.stepping import GLSL, colours_source, title
 
-ABILITIES = Abilities(channels=32, numbers=16_384)
+ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _SIDE = 256  # cells
 
 _SHADER = """\
 ivec2 nca_size() {{ return ivec2({side}, {side}); }}
 ivec2 nca_pixels() {{ return ivec2({side}, {rows}); }}
-vec4 nca_texel(ivec2 place) {{ return IMG_PIXEL(state, vec2(place) + 0.5); }}
-{after}
+vec4 nca_texel(ivec2 place) {{
+  {after}return IMG_PIXEL(state, vec2(place) + 0.5);
+}}
+
 {step}
 {colours}
 {cell}
@@ -36,7 +38,7 @@ void main() {{
       vec2 apart = vec2(min(away, size - away));
       cleared = dot(apart, apart) < brush_size * brush_size;
     }}
-    gl_FragColor = nca_band(place, uint(seed), restart, cleared);
+    gl_FragColor = nca_stepped(place, uint(seed), restart, cleared);
   }}{mask} else {{
     ivec2 cell = nca_wrapped(nca_cell(nca_place(gl_FragCoord.xy)), size);
     vec4 colour = vec4(0.0, 0.0, 0.0, 0.0);
@@ -53,6 +55,7 @@ class IsfExporter(Exporter):
     """One ``.fs`` file with a persistent buffer of floats; hosts show its inputs as controls."""
 
     suffix = ".fs"
+    one_class = True
 
     def reasons(self, model: Trained) -> list[str]:
         """Say what is too much for a shader that is compiled while one waits."""
@@ -72,7 +75,7 @@ class IsfExporter(Exporter):
 def _code(model: Trained) -> str:
     automaton = model.automaton
     is_hex, living = automaton.grid.layout == "hex", automaton.living
-    after = "vec4 nca_texel_after(ivec2 place) { return IMG_PIXEL(after, vec2(place) + 0.5); }"
+    after = "if (PASSINDEX == 1) { return IMG_PIXEL(after, vec2(place) + 0.5); }\n  "
     mask = """ else if (PASSINDEX == 1) {
     gl_FragColor = nca_masked(place);
   }"""
@@ -82,8 +85,8 @@ def _code(model: Trained) -> str:
     )
     shader = _SHADER.format(
         side=_SIDE,
-        rows=_SIDE * groups_of(automaton) + 1,
-        after=f"{after}\n" * living,
+        rows=rows_of(automaton, _SIDE),
+        after=after * living,
         step=both_source(model, GLSL),
         colours=colours_source(model, GLSL),
         cell=cell_source(model),
@@ -96,7 +99,7 @@ def _code(model: Trained) -> str:
 
 def _about(model: Trained) -> dict[str, Any]:
     """Write the head of the file: what the host has to offer and to keep."""
-    rows = str(_SIDE * groups_of(model.automaton) + 1)
+    rows = str(rows_of(model.automaton, _SIDE))
     kept = {"PERSISTENT": True, "FLOAT": True, "WIDTH": str(_SIDE), "HEIGHT": rows}
     first = "after" if model.automaton.living else "state"
     passes: list[dict[str, Any]] = [{"TARGET": first} | kept]

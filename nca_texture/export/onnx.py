@@ -11,23 +11,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.errors import MissingError
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.json import describe
+from nca_texture.export.shading import seeds
 
 _OPSET, _IR = 18, 9  # of 2022: what runtimes of several years understand
 
 
 class OnnxExporter(Exporter):
-    """One file: of ``state`` [B, C, H, W] and ``fires`` [B, 1, H, W] the next state and colours."""
+    """One file: of ``state`` [B, C, H, W] and ``fires`` [B, 1, H, W] the next state and colours.
+
+    ``fires`` is [B, C, H, W] where chance decides for each number of a cell.
+    """
 
     suffix = ".onnx"
+    one_class = True
 
     def reasons(self, model: Trained) -> list[str]:
-        """Say what is not written yet: models of several classes."""
-        return Abilities().lacking(model.automaton)
+        """Say nothing: there is none that is not written."""
+        return Abilities(classes=True, elements=True, combined=True).lacking(model.automaton)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the graph; raises ``MissingError`` where the extra is not installed."""
@@ -43,10 +50,16 @@ class OnnxExporter(Exporter):
     def advice(self, models: Sequence[Trained]) -> list[str]:
         """Say what goes in and out."""
         (model,) = models
+        each, what = _fires(model), "a cell" if _fires(model) == 1 else "a number of a cell"
         return [
-            f"give it state [B, {model.automaton.channels}, H, W] and fires [B, 1, H, W], 1 where "
-            "a cell acts and 0 elsewhere; it returns next_state and its colours, rgba"
+            f"give it state [B, {model.automaton.channels}, H, W] and fires [B, {each}, H, W], 1 "
+            f"where {what} acts and 0 elsewhere; it returns next_state and its colours, rgba"
         ]
+
+
+def _fires(model: Trained) -> int:
+    """Count the decisions of chance for a cell."""
+    return model.automaton.channels if model.automaton.fire_by == "element" else 1
 
 
 class _Graph:
@@ -67,7 +80,7 @@ class _Graph:
         ends = {
             name: helper.make_tensor_value_info(name, real, ["B", count, "H", "W"])
             for name, count in {
-                "state": channels, "fires": 1, "next_state": channels, "rgba": 4
+                "state": channels, "fires": _fires(self.model), "next_state": channels, "rgba": 4
             }.items()
         }  # fmt: skip
         graph = helper.make_graph(
@@ -84,7 +97,9 @@ class _Graph:
             producer_name="nca-texture",
             doc_string="One step of a neural cellular automaton.",
         )
-        about = json.dumps(describe(self.model), ensure_ascii=False)
+        here, elsewhere = seeds(self.automaton).tolist()
+        start = {"mixture": self.model.mixture, "start": {"seed": here, "elsewhere": elsewhere}}
+        about = json.dumps(describe(self.model) | start, ensure_ascii=False)
         helper.set_model_props(made, {"nca-texture": about})
         self.onnx.checker.check_model(made, full_check=True)
         return made.SerializeToString()
@@ -96,7 +111,7 @@ class _Graph:
         banks = [
             self("Conv", padded, self._constant(bank), group=automaton.channels) for bank in filters
         ]
-        seen = self._clamped(self._by_row(banks), limits.percept)
+        seen = self._clamped(self._combined(self._by_row(banks)), limits.percept)
         if automaton.rule == "abs":
             both = self("Concat", "state", seen, axis=1)
             update = self._dense(self("Concat", both, self("Abs", both), axis=1), "in")
@@ -110,7 +125,11 @@ class _Graph:
         if automaton.living:
             alphas = padded, self._padded(after)
             before, behind = (self._alive(self._slice(alpha, 1, 3, 4)) for alpha in alphas)
-            after = self("Mul", after, self("Mul", before, behind))
+            alive = self("Mul", before, behind)
+            if automaton.held:
+                own = torch.arange(automaton.channels)[None, :, None, None] < automaton.own
+                alive = self("Max", alive, self._constant(1 - own.float()))
+            after = self("Mul", after, alive)
         self("Identity", self._clamped(after, limits.state), result="next_state")
         shown = self._slice("next_state", 1, 0, 4 if automaton.living else 3)
         shown = self("Mul", shown, self._constant(automaton.rgb_scale))
@@ -162,10 +181,49 @@ class _Graph:
         return x
 
     def _dense(self, x: str, layer: str) -> str:
-        weight = getattr(self.automaton, f"weight_{layer}")[:, :, None, None]
-        bias = getattr(self.automaton, f"bias_{layer}")
+        automaton = self.automaton
+        weight, bias = (getattr(automaton, f"{name}_{layer}") for name in ("weight", "bias"))
+        if layer == "in":
+            weight = weight[:, self._inputs()]
+        if layer == "out" or automaton.rule == "abs":  # no update of what is held
+            weight = F.pad(weight, (0, 0, 0, automaton.held))
+            bias = None if bias is None else F.pad(bias, (0, automaton.held))
+        weight = weight[:, :, None, None]
         inputs = [self._constant(weight)] + ([] if bias is None else [self._constant(bias)])
         return self("Conv", x, *inputs)
+
+    def _combined(self, seen: str) -> str:
+        """Make of the two gradients what no turn changes; then percepts are filter by filter."""
+        automaton, combine = self.automaton, self.automaton.perception.bank.combine
+        if combine == "plain":
+            return seen
+        count, most = len(automaton.perception.bank.filters), 2**31 - 1
+        parts = [
+            self("Slice", seen, *(self._constant([each]) for each in (f, most, 1, count)))
+            for f in range(count)
+        ]
+        x, y = parts[1:3]
+        if combine == "norm":
+            squares = self("Add", self("Mul", x, x), self("Mul", y, y))
+            turned = [self("Sqrt", self("Add", squares, self._constant(1e-8)))]
+        else:
+            angle = self._slice("state", 1, automaton.own - 1, automaton.own)
+            c, s = self("Cos", angle), self("Sin", angle)
+            along = self("Add", self("Mul", c, x), self("Mul", s, y))
+            turned = [along, self("Sub", self("Mul", c, y), self("Mul", s, x))]
+        return self("Concat", parts[0], *turned, *parts[3:], axis=1)
+
+    def _inputs(self) -> list[int]:
+        """Order the inputs of the first layer as they come, which ``_combined`` may change."""
+        automaton = self.automaton
+        channels, filters = automaton.channels, automaton.perception.num_filters
+        seen = list(range(channels * filters))
+        if automaton.perception.bank.combine != "plain":
+            seen = [c * filters + f for f in range(filters) for c in range(channels)]
+        if automaton.rule == "mlp":
+            return seen
+        half = [*range(channels), *(channels + i for i in seen)]
+        return half + [len(half) + i for i in half]
 
     def _clamped(self, x: str, limit: float | None) -> str:
         if limit is None:

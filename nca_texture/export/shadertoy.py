@@ -1,18 +1,20 @@
 """Shadertoy: one buffer in bands, and the picture; JSON to load, or tabs to paste.
 
 Buffers run in order and an earlier one is read as it is already after its turn, so that channels
-spread over several would mix two steps: all lie in one. Only a living mask takes a second buffer.
+spread over several would mix two steps: all lie in one. Only a living mask takes a second buffer,
+which is masked; then the first reads the second.
 """
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from nca_texture.export.bands import band_source, cell_source, mask_source, wrap_source
+from nca_texture.automaton import CellularAutomaton
+from nca_texture.export.bands import cell_source, masked_source, stepped_source, wrap_source
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import GLSL, colours_source, groups_of, title
 
-ABILITIES = Abilities(channels=32, numbers=16_384)
+ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _MOST = 256  # cells of a side
 _SEED = 1
 _BRUSH = 8  # cells
@@ -23,7 +25,7 @@ _COMMON = """\
 #define nca_size() nca_grid(nca_pixels())
 
 ivec2 nca_grid(ivec2 pixels) {{
-  ivec2 size = min(ivec2(pixels.x, (pixels.y - 1) / {groups}), ivec2({most}, {most}));
+  ivec2 size = min(ivec2(pixels.x, {rows}), ivec2({most}, {most}));
   return size{even};
 }}
 
@@ -43,7 +45,7 @@ _PLACE_IN_THE_MIDDLE = (
 _BUFFER_A = """\
 #define nca_texel(place) texelFetch(iChannel0, place, 0)
 
-{band}
+{step}
 void mainImage(out vec4 colour, in vec2 coord) {{
   ivec2 size = nca_size();
   ivec2 place = ivec2(coord);
@@ -54,13 +56,12 @@ void mainImage(out vec4 colour, in vec2 coord) {{
     vec2 apart = vec2(min(away, size - away));
     cleared = dot(apart, apart) < {brush}.0;
   }}
-  colour = nca_band(place, {seed}u, iFrame == 0, cleared);
+  colour = nca_stepped(place, {seed}u, iFrame == 0, cleared);
 }}
 """
 
 _BUFFER_B = """\
-#define nca_texel(place) texelFetch(iChannel1, place, 0)
-#define nca_texel_after(place) texelFetch(iChannel0, place, 0)
+#define nca_texel(place) texelFetch(iChannel0, place, 0)
 
 {mask}
 void mainImage(out vec4 colour, in vec2 coord) {{
@@ -95,6 +96,8 @@ Either load {name}.json with a program that reads Shadertoy's JSON, or on the si
 class ShadertoyExporter(Exporter):
     """A folder with the JSON, the tabs as files, and how to paste them."""
 
+    one_class = True
+
     def reasons(self, model: Trained) -> list[str]:
         """Say what is too much for a shader that is compiled while one waits."""
         return ABILITIES.lacking(model.automaton)
@@ -107,8 +110,8 @@ class ShadertoyExporter(Exporter):
         channels = "Buffer A and choose Buffer A; the same for Image: Buffer A"
         if living:
             channels = (
-                "Buffer A and choose Buffer B; of Buffer B choose Buffer A, and in its iChannel1 "
-                "Buffer B; of Image choose Buffer B"
+                "Buffer A and choose Buffer B; of Buffer B choose Buffer A; of Image choose "
+                "Buffer B"
             )
         readme = _README.format(
             name=model.name,
@@ -132,7 +135,7 @@ def sources(model: Trained) -> dict[str, str]:
     row = "0.8660254" if is_hex else "1.0"
     middle = _PLACE_IN_THE_MIDDLE.format(row=row)
     common = _COMMON.format(
-        groups=groups_of(automaton),
+        rows=_rows(automaton),
         most=_MOST,
         even=" / ivec2(1, 2) * ivec2(1, 2)" if is_hex else "",
         row=row,
@@ -140,12 +143,20 @@ def sources(model: Trained) -> dict[str, str]:
     )
     found = {
         "common": f"{title(model)}\n{common}\n{cell_source(model)}\n{wrap_source(model)}",
-        "buffer_a": _BUFFER_A.format(band=band_source(model), brush=_BRUSH**2, seed=_SEED),
+        "buffer_a": _BUFFER_A.format(step=stepped_source(model), brush=_BRUSH**2, seed=_SEED),
         "image": _IMAGE.format(colours=colours_source(model, GLSL)),
     }
     if automaton.living:
-        found["buffer_b"] = _BUFFER_B.format(mask=mask_source(model))
+        found["buffer_b"] = _BUFFER_B.format(mask=masked_source(model))
     return found
+
+
+def _rows(automaton: CellularAutomaton) -> str:
+    """Count the rows of cells that there is room for."""
+    groups = groups_of(automaton)
+    if automaton.living:  # four rows of cells take one more, of what lived; see bands.py
+        return f"(pixels.y - 1) / {4 * groups + 1} * 4"
+    return f"(pixels.y - 1) / {groups}"
 
 
 def _shader(model: Trained, tabs: dict[str, str]) -> dict[str, Any]:
@@ -156,8 +167,7 @@ def _shader(model: Trained, tabs: dict[str, str]) -> dict[str, Any]:
         _pass("buffer", "Buffer A", [(0, state)], 257, tabs["buffer_a"]),
     ]
     if "buffer_b" in tabs:
-        inputs = [(0, 257), (1, 258)]
-        passes.append(_pass("buffer", "Buffer B", inputs, 258, tabs["buffer_b"]))
+        passes.append(_pass("buffer", "Buffer B", [(0, 257)], 258, tabs["buffer_b"]))
     passes.append(_pass("image", "Image", [(0, state)], 37, tabs["image"]))
     about = {
         "id": "",

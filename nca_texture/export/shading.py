@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nca_texture.automaton import CellularAutomaton
+from nca_texture.automaton import CellularAutomaton, Plant
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Packed:
 
 
 def pack(automaton: CellularAutomaton) -> Packed:
-    """Lay the weights of ``automaton`` out for a shader; what is padded is zero."""
+    """Lay the weights of ``automaton`` out for a shader; what is padded, or held, is zero."""
     channels, filters = automaton.channels, automaton.perception.num_filters
     groups = -(-channels // 4)
     weight, bias = _array(automaton.weight_in), _array(automaton.bias_in)
     parts = [channels] if automaton.rule == "mlp" else [channels] * 2
     weight = _regroup(weight, automaton.rule, channels, filters)
     inputs = weight.shape[1] // 4
-    rows = -(-len(weight) // 4)
+    rows = -(-len(weight) // 4) if automaton.rule == "mlp" else groups
     first = _pad(weight, rows * 4, inputs * 4).reshape(rows, 4, inputs, 4).transpose(0, 2, 3, 1)
     biases = _pad(bias[:, None], rows * 4, 1).reshape(rows, 1, 4)
     blocks = [biases, first.reshape(rows, inputs * 4, 4)]
@@ -78,6 +78,24 @@ def kernels(automaton: CellularAutomaton, angle: float = 0.0) -> NDArray[np.floa
     wide[:, :channels] = found
     wide = wide.reshape(parities, groups, 4, filters, size, size)
     return np.ascontiguousarray(wide.transpose(0, 1, 3, 4, 5, 2))
+
+
+def seeds(automaton: CellularAutomaton) -> NDArray[np.float32]:
+    """Return what cells start from [2, C]: where the seed stands, and elsewhere.
+
+    A seed of noise comes on top of it in the automaton's own channels.
+    """
+    twin = automaton.planted([Plant((0.0, 0.0), automaton.garden[0].mixture)])
+    if twin.seed_kind == "noise":
+        twin.seed_kind = "zero"
+    state = _array(twin.seed(1, (4, 4)))[0]
+    return np.stack([state[:, 0, 0], state[:, 2, 2]])
+
+
+def in_fours(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lay numbers of channels [C] out in vectors of four [groups, 4]; what is padded is zero."""
+    groups = -(-len(values) // 4)
+    return _pad(values[:, None], groups * 4, 1).reshape(groups, 4)
 
 
 def literal(value: float) -> str:

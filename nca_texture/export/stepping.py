@@ -2,7 +2,8 @@
 
 Whoever includes it says how a state is read, four channels at a time: ``nca_read(group, x, y)``.
 Row 0 is the upper one. A living mask needs the neighbours after the step: there ``nca_step`` gives
-states that are not masked yet, and ``nca_alive`` and ``nca_read_after`` are for a second pass.
+states that are not masked yet, and ``nca_alive`` and ``nca_read_after`` are for a second pass. What
+that leaves of a cell that does not live is ``nca_erased``: nothing but the channels that are held.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +18,14 @@ from nca_texture.export.shading import (
     PCG4D_GLSL,
     PCG4D_HLSL,
     PCG4D_WGSL,
+    in_fours,
     kernels,
     literal,
     pack,
+    seeds,
     vector,
 )
-from nca_texture.noise import SEED_STATE
+from nca_texture.noise import FIRE_EACH, SEED_STATE
 
 _LIVING = (3, 0.1)  # alpha above 0.1 in a cell or next to it, as in the automaton
 
@@ -89,8 +92,24 @@ class Dialect:
             each if each.endswith("u") and each[:-1].isdigit() else f"{self.type('uint')}({each})"
             for each in (x, y, z, w)
         )
-        kind = {"WGSL": "vec4u", "HLSL": "uint4"}.get(self.name, "uvec4")
-        return f"pcg4d({kind}({words}))"
+        return f"pcg4d({self.bits}({words}))"
+
+    @property
+    def bits(self) -> str:
+        """Name a vector of four unsigned numbers."""
+        return {"WGSL": "vec4u", "HLSL": "uint4"}.get(self.name, "uvec4")
+
+    def let(self, kind: str, name: str, value: str) -> str:
+        """Declare what does not change; ``kind`` may also be that of ``bits``."""
+        if self.is_wgsl:
+            return f"let {name} = {value};"
+        return f"{self.type(kind)} {name} = {value};"
+
+    def choose(self, condition: str, yes: str, no: str) -> str:
+        """Take one of two numbers."""
+        if self.is_wgsl:
+            return f"select({no}, {yes}, {condition})"
+        return f"{condition} ? {yes} : {no}"
 
 
 GLSL = Dialect("GLSL", "vec4", "mat4", PCG4D_GLSL)
@@ -104,18 +123,37 @@ def step_source(model: Trained, dialect: Dialect, *, band: bool = False) -> str:
 
     The step is ``nca_step``: in GLSL and HLSL it has one out parameter ``next``, an array with a
     vector for each group of channels; in WGSL it returns that array. With ``band`` it is
-    ``nca_step_band`` instead, whose first parameter is the group that it returns.
+    ``nca_step_band`` instead, whose first parameter is the group that it returns; then there is no
+    ``nca_alive``, but only ``nca_lives``, which looks at one state.
     """
     automaton = model.automaton
     parts = [
         dialect.chance,
-        *(_edge(dialect, axis, automaton.grid.edges[i]) for i, axis in enumerate("yx")),
+        lives_source(model, dialect),
         _seed(automaton, dialect),
-        _neighbour(dialect, "nca_at", "nca_read"),
         _step(automaton, dialect, band),
     ]
+    if automaton.living and not band:
+        now = "nca_lives(x, y, width, height)"
+        parts += [
+            _neighbour(dialect, "nca_at_after", "nca_read_after"),
+            _lives(automaton, dialect, "nca_lives_after", "nca_at_after"),
+            dialect.function("bool", "nca_alive", _CELL),
+            f"  return {now} && {now.replace('(', '_after(', 1)};\n}}\n",
+        ]
+    return "\n".join(parts)
+
+
+def lives_source(model: Trained, dialect: Dialect) -> str:
+    """Write edges, ``nca_erased`` and, where there is a living mask, ``nca_lives``."""
+    automaton = model.automaton
+    parts = [
+        *(_edge(dialect, axis, automaton.grid.edges[i]) for i, axis in enumerate("yx")),
+        _neighbour(dialect, "nca_at", "nca_read"),
+        _erased(automaton, dialect),
+    ]
     if automaton.living:
-        parts += [_neighbour(dialect, "nca_at_after", "nca_read_after"), _alive(automaton, dialect)]
+        parts.append(_lives(automaton, dialect, "nca_lives", "nca_at"))
     return "\n".join(parts)
 
 
@@ -127,6 +165,7 @@ def title(model: Trained, comment: str = "//") -> str:
         f"{model.name}: a neural cellular automaton" + (f" of {model.source}" * bool(model.source)),
         f"{automaton.num_parameters} numbers ({model.weights}), {automaton.channels} channels, "
         f"{automaton.grid.layout} cells, {rate}; grow {model.steps} steps",
+        *([f"of {automaton.classes} classes this is {model.mixture}"] * (automaton.classes > 1)),
         "made by nca-texture" + (f" from a model of sha256 {model.sha256}" * bool(model.sha256)),
     ]
     plain = (" ".join("".join(c if c.isprintable() else " " for c in line).split())
@@ -169,29 +208,60 @@ def _neighbour(dialect: Dialect, name: str, read: str) -> str:
 
 def _seed(automaton: CellularAutomaton, dialect: Dialect) -> str:
     """Write ``nca_seed``: the state that a cell starts from."""
-    start = dialect.function("vec4", "nca_seed", [("int", "group"), *_CELL, ("uint", "seed")])
-    lines = [start]
+    lines = [dialect.function("vec4", "nca_seed", [("int", "group"), *_CELL, ("uint", "seed")])]
+    here, elsewhere = map(in_fours, seeds(automaton))
     if automaton.seed_kind == "noise":
-        f32 = dialect.type("float")
-        let = "let " if dialect.is_wgsl else "uint "
         own = dialect.hashed("group", f"{SEED_STATE}u", "0u", "seed")
-        lines.append(f"  {let}own = {own}.w;")
-        kind = {"WGSL": "let ", "HLSL": "uint4 "}.get(dialect.name, "uvec4 ")
-        lines.append(f"  {kind}bits = {dialect.hashed('x', 'y', '0u', 'own')};")
+        lines.append(f"  {dialect.let('uint', 'own', f'{own}.w')}")
+        bits = dialect.hashed("x", "y", "0u", "own")
+        lines.append(f"  {dialect.let(dialect.bits, 'bits', bits)}")
+        f32 = dialect.type("float")
         parts = [f"{f32}(bits.{each} >> 8u) / 16777216.0 - 0.5" for each in "xyzw"]
-        amount = literal(automaton.seed_amount)
-        lines.append(f"  return {dialect.vec4}({', '.join(parts)}) * {amount};")
+        noise = f"{dialect.vec4}({', '.join(parts)}) * {literal(automaton.seed_amount)}"
+        lines.append(f"  {dialect.let('vec4', 'drawn', noise)}")
+        changed = _own(automaton)
+        for g, (value, mask) in enumerate(zip(elsewhere, changed, strict=True)):
+            if value.any() or not mask.all():
+                found = f"drawn * {dialect.vector(mask)} + {dialect.vector(value)}"
+                lines.append(f"  if (group == {g}) {{ return {found}; }}")
+        lines.append("  return drawn;")
     elif automaton.seed_kind == "cell":
         down, across = (literal(each) for each in automaton.seed_place)
         f32, i32 = dialect.type("float"), dialect.type("int")
         row = f"min({i32}({down} * {f32}(height)), height - 1)"
         column = f"min({i32}({across} * {f32}(width)), width - 1)"
-        lines.append(f"  if (x != {column} || y != {row}) {{ return {dialect.same(0)}; }}")
-        lines.append(f"  if (group == 0) {{ return {dialect.vector([0, 0, 0, 1])}; }}")
-        lines.append(f"  return {dialect.same(1)};")
+        lines.append(f"  if (x != {column} || y != {row}) {{")
+        lines += [*_by_group(elsewhere, dialect, "    "), "  }"]
+        lines += _by_group(here, dialect, "  ")
     else:
-        lines.append(f"  return {dialect.same(0)};")
+        lines += _by_group(elsewhere, dialect, "  ")
     return "\n".join([*lines, "}\n"])
+
+
+def _by_group(values: NDArray[np.float32], dialect: Dialect, indent: str) -> list[str]:
+    """Return the vector of a group of ``values`` [groups, 4]."""
+    lines = [
+        f"{indent}if (group == {g}) {{ return {dialect.vector(value)}; }}"
+        for g, value in enumerate(values)
+        if value.any()
+    ]
+    return [*lines, f"{indent}return {dialect.same(0)};"]
+
+
+def _own(automaton: CellularAutomaton) -> NDArray[np.float32]:
+    """Mark the channels that the rule changes with 1, those that are held with 0: [groups, 4]."""
+    channels = np.arange(groups_of(automaton) * 4)
+    held = (channels >= automaton.own) & (channels < automaton.channels)
+    return np.where(held, 0, 1).astype(np.float32).reshape(-1, 4)
+
+
+def _erased(automaton: CellularAutomaton, dialect: Dialect) -> str:
+    """Write ``nca_erased``: what is left of a cell that does not live, or that a brush erases."""
+    lines = [dialect.function("vec4", "nca_erased", [("int", "group"), ("vec4", "state")])]
+    for g, mask in enumerate(1 - _own(automaton)):
+        if mask.any():
+            lines.append(f"  if (group == {g}) {{ return state * {dialect.vector(mask)}; }}")
+    return "\n".join([*lines, f"  return {dialect.same(0)};", "}\n"])
 
 
 def _step(automaton: CellularAutomaton, dialect: Dialect, band: bool) -> str:
@@ -208,15 +278,19 @@ def _step(automaton: CellularAutomaton, dialect: Dialect, band: bool) -> str:
         lines = [f"void nca_step({given}, out {dialect.vec4} next[{groups}]) {{"]
     for g in range(groups):
         lines.append(f"  {dialect.declare('vec4', f's{g}', f'nca_read({g}, x, y)')}")
-    if automaton.fire_rate < 1:
-        limit = round(automaton.fire_rate * 2**24)
+    limit = round(automaton.fire_rate * 2**24)
+    each = automaton.fire_by == "element" and automaton.fire_rate < 1
+    if automaton.fire_rate < 1 and not each:
         fires = f"({dialect.hashed('x', 'y', 'step', 'seed')}.x >> 8u) < {limit}u"
         lines.append(f"  if ({fires}) {{")
     else:
         lines.append("  {")
     inner = _percepts(automaton, dialect) + _layers(automaton, dialect)
-    for g in range(groups):
+    for g in range(-(-automaton.own // 4)):
         limited = _clamped(dialect, f"u{g}", automaton.limits.update)
+        if each:
+            inner += _chances(dialect, g, limit)
+            limited = f"{limited} * f{g}"
         inner.append(f"s{g} = s{g} + {limited};")
     lines += [f"    {line}" for line in inner]
     lines.append("  }")
@@ -226,6 +300,20 @@ def _step(automaton: CellularAutomaton, dialect: Dialect, band: bool) -> str:
         lines.append(f"  {last}" if band else f"  next[{g}] = {value};")
     lines.append("  return next;" if dialect.is_wgsl and not band else "")
     return "\n".join([*filter(None, lines), "}\n"])
+
+
+def _chances(dialect: Dialect, group: int, limit: int) -> list[str]:
+    """Write f0, f1, ...: 1 where a number of the cell acts in this step, 0 where it does not."""
+    own = dialect.hashed(f"{group}u", f"{FIRE_EACH}u", "0u", "seed")
+    bits = dialect.hashed("x", "y", "step", f"own{group}")
+    parts = [
+        dialect.choose(f"(bits{group}.{part} >> 8u) < {limit}u", "1.0", "0.0") for part in "xyzw"
+    ]
+    return [
+        dialect.let("uint", f"own{group}", f"{own}.w"),
+        dialect.let(dialect.bits, f"bits{group}", bits),
+        dialect.let("vec4", f"f{group}", f"{dialect.vec4}({', '.join(parts)})"),
+    ]
 
 
 def _percepts(automaton: CellularAutomaton, dialect: Dialect) -> list[str]:
@@ -241,9 +329,31 @@ def _percepts(automaton: CellularAutomaton, dialect: Dialect) -> list[str]:
     else:
         even, odd = ([f"  {line}" for line in branch] for branch in branches)
         lines += ["if ((y & 1) == 0) {", *even, "} else {", *odd, "}"]
+    lines += _combined(automaton, dialect, filters)
     limit = automaton.limits.percept
     if limit is not None:
+        count = groups * automaton.perception.num_filters
         lines += [f"p{i} = {_clamped(dialect, f'p{i}', limit)};" for i in range(count)]
+    return lines
+
+
+def _combined(automaton: CellularAutomaton, dialect: Dialect, filters: int) -> list[str]:
+    """Make of the two gradients, filters 1 and 2, what no turn changes; see the reference."""
+    groups, combine = groups_of(automaton), automaton.perception.bank.combine
+    pairs = [(f"p{groups + g}", f"p{2 * groups + g}") for g in range(groups)]
+    least = dialect.same(1e-8)
+    lines = []
+    if combine == "norm":
+        lines = [f"{x} = sqrt({x} * {x} + {y} * {y} + {least});" for x, y in pairs]
+        # One filter less: those behind move up.
+        lines += [f"p{i - groups} = p{i};" for i in range(3 * groups, filters * groups)]
+    if combine == "steer":
+        angle = f"s{(automaton.own - 1) // 4}.{'xyzw'[(automaton.own - 1) % 4]}"
+        lines.append(dialect.let("float", "c", f"cos({angle})"))
+        lines.append(dialect.let("float", "d", f"sin({angle})"))
+        for x, y in pairs:
+            turned = f"v = {x} * c + {y} * d;", f"{y} = {y} * c - {x} * d;", f"{x} = v;"
+            lines += turned
     return lines
 
 
@@ -275,8 +385,9 @@ def _layers(automaton: CellularAutomaton, dialect: Dialect) -> list[str]:
     found, groups = pack(automaton), groups_of(automaton)
     stream = iter(found.vectors)
 
-    def columns() -> NDArray[np.float32]:
-        return np.stack([next(stream) for _ in range(4)])
+    def add(to: str, by: str) -> list[str]:
+        columns = np.stack([next(stream) for _ in range(4)])
+        return [f"{to} += {dialect.product(columns, by)};"] if columns.any() else []
 
     if automaton.rule == "abs":
         seen = [f"s{g}" for g in range(groups)]
@@ -285,19 +396,19 @@ def _layers(automaton: CellularAutomaton, dialect: Dialect) -> list[str]:
         lines = []
         for g in range(groups):
             lines.append(dialect.declare("vec4", f"u{g}", dialect.vector(next(stream))))
-            lines += [f"u{g} += {dialect.product(columns(), name)};" for name in seen]
+            lines += [line for name in seen for line in add(f"u{g}", name)]
         return lines
     lines = [dialect.declare("vec4", f"u{g}", dialect.same(0)) for g in range(groups)]
     lines.append(dialect.declare("vec4", "h", dialect.same(0)))
     most = automaton.limits.hidden
     for _ in range(found.hidden):
         lines.append(f"h = {dialect.vector(next(stream))};")
-        lines += [f"h += {dialect.product(columns(), f'p{i}')};" for i in range(found.inputs)]
+        lines += [line for i in range(found.inputs) for line in add("h", f"p{i}")]
         active = f"max(h, {dialect.same(0)})"
         if most is not None:
             active = f"clamp(h, {dialect.same(0)}, {dialect.same(most)})"
         lines.append(f"h = {active};")
-        lines += [f"u{g} += {dialect.product(columns(), 'h')};" for g in range(groups)]
+        lines += [line for g in range(groups) for line in add(f"u{g}", "h")]
     if found.output_bias:
         lines += [f"u{g} += {dialect.vector(next(stream))};" for g in range(groups)]
     return lines
@@ -309,24 +420,20 @@ def _clamped(dialect: Dialect, name: str, limit: float | None) -> str:
     return f"clamp({name}, {dialect.same(-limit)}, {dialect.same(limit)})"
 
 
-def _alive(automaton: CellularAutomaton, dialect: Dialect) -> str:
-    """Write ``nca_alive``: whether a cell lives on after a step, before and after which it did."""
-    start = dialect.function("bool", "nca_alive", _CELL)
+def _lives(automaton: CellularAutomaton, dialect: Dialect, name: str, read: str) -> str:
+    """Write a function: whether a cell is alive or has a living neighbour, where ``read`` looks."""
     channel, threshold = _LIVING
-    part = "xyzw"[channel]
     lines = [
-        start,
-        f"  {dialect.declare('float', 'before', '0.0')}",
-        f"  {dialect.declare('float', 'after', '0.0')}",
+        dialect.function("bool", name, _CELL),
+        f"  {dialect.declare('float', 'most', '0.0')}",
     ]
 
     def most(places: Iterable[tuple[int, int]], indent: str) -> list[str]:
         found = []
         for dy, dx in places:
             place = f"x{dx:+d}, y{dy:+d}".replace("+0", "")
-            for name, read in (("before", "nca_at"), ("after", "nca_at_after")):
-                value = f"{read}(0, {place}, width, height).{part}"
-                found.append(f"{indent}{name} = max({name}, {value});")
+            value = f"{read}(0, {place}, width, height).{'xyzw'[channel]}"
+            found.append(f"{indent}most = max(most, {value});")
         return found
 
     if automaton.grid.layout == "hex":
@@ -334,8 +441,7 @@ def _alive(automaton: CellularAutomaton, dialect: Dialect) -> str:
         lines += [*most(_HEX[1], "    "), "  }"]
     else:
         lines += most(_SQUARE, "  ")
-    lines += [f"  return before > {literal(threshold)} && after > {literal(threshold)};", "}\n"]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"  return most > {literal(threshold)};", "}\n"])
 
 
 def colours_source(model: Trained, dialect: Dialect) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from nca_texture.export.bands import band_source, cell_source, in_dialect, wrap_source
+from nca_texture.export.bands import cell_source, in_dialect, rows_of, turn_source, wrap_source
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.c import identifier
 from nca_texture.export.stepping import HLSL, colours_source, groups_of, step_source, title
 
-ABILITIES = Abilities(channels=32, numbers=16_384)
+ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _SIDE = 256  # cells
 
 _COMPUTE = """\
@@ -62,7 +62,7 @@ void Mask(uint3 id : SV_DispatchThreadID) {{
   bool alive = nca_alive(x, y, Width, Height);
   for (int g = 0; g < {groups}; ++g) {{
     int i = nca_index(g, x, y);
-    Masked[i] = alive ? After[i] : float4(0.0, 0.0, 0.0, 0.0);
+    if (alive) {{ Masked[i] = After[i]; }} else {{ Masked[i] = nca_erased(g, After[i]); }}
   }}
 }}
 """
@@ -172,7 +172,7 @@ Shader "NCA/{name} state"
 {step}
       float4 Step(v2f_customrendertexture pixel) : SV_Target {{
         int2 place = int2(floor(pixel.globalTexcoord.xy * float2(nca_pixels())));
-        return nca_band(place, _Seed, _Restart == 1, false);
+        return nca_turn(place, _Seed, _Restart == 1, false);
       }}
       ENDHLSL
     }}
@@ -261,7 +261,7 @@ public class {class_}Texture : MonoBehaviour
     void Update()
     {{
         step.SetInt("_Restart", fresh ? 1 : 0);
-        cells.Update(fresh ? 1 : stepsPerFrame);
+        cells.Update({turns}fresh ? 1 : stepsPerFrame{end});
         fresh = false;
     }}
 }}
@@ -272,10 +272,7 @@ _README = """\
 
 {class_}.compute and {class_}.cs: put both into Assets, add the script to an object with a renderer
 (a quad) and drag {class_}.compute onto its field Shader.
-{texture}
-"""
 
-_README_TEXTURE = """
 The same in a custom render texture, where compute shaders cannot run: {class_}State.shader,
 {class_}Picture.shader and {class_}Texture.cs; add the script to an object with a renderer and drag
 the shaders onto its fields State and Picture.
@@ -285,12 +282,14 @@ the shaders onto its fields State and Picture.
 class UnityExporter(Exporter):
     """A folder of shaders and scripts to put into Assets."""
 
+    one_class = True
+
     def reasons(self, model: Trained) -> list[str]:
         """Say what is too much for a shader that is compiled while one waits."""
         return ABILITIES.lacking(model.automaton)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
-        """Write shaders, scripts and a README; a living mask needs the compute shader."""
+        """Write shaders, scripts and a README."""
         (model,) = models
         automaton, head = model.automaton, title(model)
         groups, living = groups_of(automaton), automaton.living
@@ -299,8 +298,11 @@ class UnityExporter(Exporter):
             "name": model.name,
             "class_": "Nca" + "".join(word[:1].upper() + word[1:] for word in words),
             "side": _SIDE,
-            "rows": _SIDE * groups + 1,
+            "rows": rows_of(automaton, _SIDE),
             "groups": groups,
+            # Two turns are a step where cells live; see bands.py.
+            "turns": "2 * (" if living else "",
+            "end": ")" if living else "",
         }
         class_ = known["class_"]
         found = {
@@ -313,18 +315,15 @@ class UnityExporter(Exporter):
                 **known,
             ),
         }
-        if not living:
-            shown = [cell_source(model), wrap_source(model)]
-            colours = [colours_source(model, HLSL), *(in_dialect(each, HLSL) for each in shown)]
-            step = band_source(model, HLSL)
-            found |= {
-                f"{class_}State.shader": head + _TEXTURE.format(step=step, **known),
-                f"{class_}Picture.shader": head
-                + _SHOWN.format(colours="\n".join(colours), **known),
-                f"{class_}Texture.cs": head + _TEXTURE_SCRIPT.format(**known),
-            }
-        texture = "" if living else _README_TEXTURE.format(**known)
-        found["README.txt"] = _README.format(texture=texture, **known)
+        shown = [cell_source(model), wrap_source(model)]
+        colours = [colours_source(model, HLSL), *(in_dialect(each, HLSL) for each in shown)]
+        step = turn_source(model, HLSL)
+        found |= {
+            f"{class_}State.shader": head + _TEXTURE.format(step=step, **known),
+            f"{class_}Picture.shader": head + _SHOWN.format(colours="\n".join(colours), **known),
+            f"{class_}Texture.cs": head + _TEXTURE_SCRIPT.format(**known),
+            "README.txt": _README.format(**known),
+        }
         return {name: text.encode() for name, text in found.items()}
 
     def advice(self, models: Sequence[Trained]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import WGSL, colours_source, groups_of, step_source, title
 
-ABILITIES = Abilities(numbers=65_536)
+ABILITIES = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
 
 # State buffers hold group after group, rows in them, vectors of four channels in these.
 _BINDINGS = """\
@@ -63,7 +63,7 @@ fn mask(@builtin(global_invocation_id) id: vec3u) {{
   let alive = nca_alive(x, y, world.width, world.height);
   for (var g = 0; g < {groups}; g++) {{
     let i = nca_index(g, x, y);
-    masked[i] = select(vec4f(0.0), after[i], alive);
+    masked[i] = select(nca_erased(g, after[i]), after[i], alive);
   }}
 }}
 """
@@ -73,6 +73,7 @@ class WgslExporter(Exporter):
     """One module with the entry points ``start``, ``step`` and, where cells live, ``mask``."""
 
     suffix = ".wgsl"
+    one_class = True
 
     def reasons(self, model: Trained) -> list[str]:
         """Say what is too much: constants in a shader have their limits."""
