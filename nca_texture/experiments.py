@@ -197,6 +197,10 @@ def _plain(name: str, source: str, base: Recipe = GROWING, **parts: Any) -> Reci
     return _of(name, (source,), base, **parts)
 
 
+# Every cell fires: a crawling rule keeps step with its target only where chance cannot delay it.
+_CRAWLING = _plain("worm-moving", "figure:worm", edge="xy", fire_rate=1.0)
+_CRAWLING = replace(_CRAWLING, target=replace(_CRAWLING.target, motion=(0.0, 0.25)))
+
 # Growing Pokemon: our own rule and steps, its lessons.
 _POKEMON = _with(
     _plain("pokemon-curriculum", "figure:worm"),
@@ -248,6 +252,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         _plain("worm-fixed", "figure:worm"),
         "Studying Growth: a worm in a frame that stands still",
         "it holds its shape",
+    ),
+    "worm-moving": _experiment(
+        _CRAWLING,
+        "Studying Growth: a worm in a frame that moves, a cell to the right in four steps",
+        "it crawls around the torus and comes back as it was",
     ),
     "snowflake": _experiment(
         _plain("snowflake", "figure:snowflake"),
