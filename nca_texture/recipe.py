@@ -25,7 +25,7 @@ from nca_texture.automaton import (
     SeedKind,
 )
 from nca_texture.grid import Edge, Grid, Layout
-from nca_texture.kernels.rule import Limits
+from nca_texture.kernels.rule import Activation, Limits
 from nca_texture.losses import LOSSES, build_loss, has_option
 from nca_texture.losses.base import Loss
 from nca_texture.losses.classes import ByClass
@@ -68,6 +68,7 @@ class AutomatonPlan:
     channels: int = 12
     hidden: int = 96
     rule: RuleKind = "mlp"
+    activation: Activation = "relu"  # of the hidden layer of an mlp
     bank: str = "distill-2021"
     layout: Layout = "square"
     edge: Wraps = "xy"  # the axes that wrap

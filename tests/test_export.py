@@ -152,9 +152,10 @@ def test_every_entry_of_the_table_is_an_exporter() -> None:
 
 @pytest.mark.parametrize("name", [name for name in family.EXPORTERS if name != "json"])
 def test_what_no_target_can_run_is_refused(name: str) -> None:
-    automaton = random_automaton(channels=5, hidden=4, bank="isotropic")
-    with pytest.raises(InputError, match="percepts are combined by norm"):
+    automaton = random_automaton(channels=5, hidden=4, bank="isotropic", activation="atan")
+    with pytest.raises(InputError, match="percepts are combined by norm") as caught:
         family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
+    assert "the activation atan is not among relu" in str(caught.value)
 
 
 @pytest.mark.parametrize(
