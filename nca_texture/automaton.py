@@ -23,7 +23,7 @@ Init = Literal["uniform", "xavier", "small"]
 FireBy = Literal["cell", "element"]
 Condition = Literal["none", "trainable-seed", "one-hot", "genome", "embedding"]
 
-_LIVING = (3, 0.1)  # alpha above 0.1 in a cell or next to it: Growing NCA
+ALIVE = 0.1  # alpha above it, in a cell or next to it: Growing NCA
 
 
 @dataclass(frozen=True)
@@ -467,7 +467,7 @@ class CellularAutomaton(nn.Module):
             fire_limit=send((rate * 2**24).round().int(), state.device),
             dt=dt,
             limits=self.limits,
-            living=_LIVING if self.living else None,
+            living=(3, ALIVE) if self.living else None,
             combine=self.perception.bank.combine,
             held=self.held,
             fire_each=self.fire_by == "element",

@@ -1,6 +1,8 @@
 """Pictures that grow from a cell: the mask of life, the regimes of training, classes, gardens."""
 
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,10 @@ from nca_texture.presets import PRESETS
 from nca_texture.recipe import fitted, goals_of, with_settings
 from nca_texture.render import composited, settle
 from nca_texture.store import load_checkpoint, load_model
+from nca_texture.surgery import Theatre, resampled
 from nca_texture.targets import FIGURES, describe_figures, read_classes, read_target, with_room
 from nca_texture.targets.emoji import find_font
-from nca_texture.targets.figures import nautilus_at, shown
+from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, nautilus_at, shown
 from nca_texture.training import TrainPlan, judge, train
 
 TINY = tiny.without_loss(["--exemplar-size", "12", "--iterations", "6", *tiny.TINY])
@@ -143,6 +146,19 @@ def test_figures_are_whole_and_have_room(name: str) -> None:
 def test_a_shell_of_half_its_age_is_half_as_large() -> None:
     whole, young = (shown(lambda n, age=age: nautilus_at(n, age), 64)[..., 3] for age in (1.0, 0.5))
     assert young.sum() == pytest.approx(whole.sum() / 4, rel=0.15)
+
+
+def test_a_shell_is_itself_turned_and_scaled_by_a_quarter() -> None:
+    ages = (1.0, SHELL_GROWTH, SHELL_GROWTH**2)
+    shells = [shown(lambda n, age=age: nautilus_at(n, age), 96) for age in ages]
+    pictures = [premultiply(torch.from_numpy(each).permute(2, 0, 1)[None]) for each in shells]
+    middle = [(1 + at) / 2 for at in SHELL_MIDDLE]
+    for younger, older in itertools.pairwise(pictures):
+        larger = resampled(younger, math.pi / 2, SHELL_GROWTH, middle)
+        known = resampled(torch.ones_like(younger), math.pi / 2, SHELL_GROWTH, middle) > 0.99
+        same = ((larger - older).square() * known).sum() / known.sum()
+        other = ((younger - older).square() * known).sum() / known.sum()
+        assert same < 0.003 < 0.03 < other
 
 
 def test_emoji_without_a_font_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +568,9 @@ def test_every_experiment_runs_for_a_few_iterations(name: str) -> None:
         exemplar = with_room(exemplar, target.padding)
     recipe = fitted(recipe, exemplar)
     loss, goals = recipe.build_loss(exemplar), goals_of(recipe, exemplar)
-    reports = list(train(recipe.build_automaton(), loss, recipe.training, goals=goals))
+    automaton = recipe.build_automaton()
+    theatre = Theatre(automaton, recipe.event) if recipe.event else None
+    reports = list(train(automaton, loss, recipe.training, goals=goals, theatre=theatre))
     assert len(reports) == 2
     assert all(np.isfinite(report.loss) for report in reports)
 
