@@ -323,18 +323,17 @@ def crawling(subject: Subject) -> Found:
 
     The frame of the errors goes as fast as the target; there a rule that is too slow fails.
     """
-    automaton, steps = subject.automaton, subject.steps
-    state = automaton.grow(automaton.seed(CUTS, subject.size, seed=SEED), steps, seed=SEED)
-    way, done, pictures = torch.zeros(CUTS, 2), steps, automaton.to_image(state)
-    for done in range(2 * steps, 10 * steps + 1, steps // 4):
-        state = automaton.grow(state, steps // 4, seed=SEED, start=done)
+    automaton, age = subject.automaton, 2 * subject.steps
+    stride = max(subject.steps // 4, 1)
+    state = automaton.grow(automaton.seed(CUTS, subject.size, seed=SEED), age, seed=SEED)
+    pictures, way = automaton.to_image(state), torch.zeros(CUTS, 2)
+    while age + stride <= 10 * subject.steps:
+        state = automaton.grow(state, stride, seed=SEED, start=age)
         later = automaton.to_image(state)
-        way += moved(pictures, later)
-        pictures = later
-    took = len(range(2 * steps, 10 * steps + 1, steps // 4)) * (steps // 4)
+        way, age, pictures = way + moved(pictures, later), age + stride, later
     goal = premultiply(subject.target).expand(CUTS, -1, -1, -1)
     followed = rolled_back(pictures, moved(goal, pictures))
-    down, right = (way / took).mean(0).tolist()
+    down, right = (way / (age - 2 * subject.steps)).mean(0).tolist()
     wanted = subject.recipe.target.motion
     return {
         "cells per step (down, right)": f"{down:.3f}, {right:.3f}",
