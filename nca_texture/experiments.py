@@ -208,7 +208,8 @@ _CRAWLING = replace(_CRAWLING, target=replace(_CRAWLING.target, motion=(0.0, 0.2
 # The three stages of the nautilus: around the middle of its spiral it is frozen, on the side away
 # from its mouth mature (what is seen stays), and on the mouth's side it grows. Before every batch
 # what has grown is turned back and made smaller by a quarter of a turn, so that its mouth has to
-# be grown again: the rule goes on for ever, and what it started from becomes a dot.
+# be grown again: the rule goes on for ever, and what it started from fades away (the middle lies
+# between cells: in one it would stay).
 def _nautilus(recipe: Recipe) -> Recipe:
     """Let the last quarter of the shell be grown, around where the spiral lies in the grid."""
     cells, room = recipe.target.exemplar_size, recipe.target.padding

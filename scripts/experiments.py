@@ -532,9 +532,10 @@ squared differences of premultiplied red, green, blue and alpha to the target (o
 the target turned as it fits best; of `worm-moving`, to the target where it should have come to),
 over 8 growths with another chance than in training: at the trained number of steps, at 3 and at 10
 times as many. Recovery is from half planes cut through the middle; only what was trained with
-damage is meant to heal. Strips show steps {frames}, 3 and 10 times the trained steps, then a cut,
-16 steps later, and healed; that of `nautilus` the end of each cycle, and below the last cycle from
-its first step on. Iterations are those that were done when it was measured.
+damage is meant to heal. Strips show steps {frames}, 3 and 10 times
+the trained steps, then a cut, 16 steps later, and healed; that of `nautilus` the end of each
+cycle, and below the last cycle from its first step on. Iterations are those that were done, of
+those planned: a run that was stopped goes on with the same command.
 
 Pictures that are not the project's own (*of* a name) are in the table only.
 """
@@ -562,9 +563,8 @@ def write(runs: Path, docs: Path) -> None:
     strips = []
     for label, found in rows.items():
         known = {*COLUMNS, "label", "name", "shown", "steps"}
-        besides = ", ".join(
-            f"{key} {said(value)}" for key, value in found.items() if key not in known
-        )
+        own = {key: value for key, value in found.items() if key not in known}
+        besides = "; ".join(f"{key}: {said(value)}" for key, value in own.items())
         cells = [said(found.get(column, "")) for column in COLUMNS]
         lines.append(f"| `{label}` | " + " | ".join(cells) + f" | {besides} |")
         name = label.replace(" ", "-")

@@ -18,7 +18,7 @@ from nca_texture.targets.noise import Field, Picture, colour, ramp, smoothstep
 OVERSAMPLING = 4
 LARGEST = 1024  # pixels per side
 
-SHELL_MIDDLE = (-0.125, 0.075)  # x, y that the spiral of the nautilus winds around
+SHELL_MIDDLE = (-0.1, 0.1)  # x, y that the spiral of the nautilus winds around
 SHELL_MOUTH = 2.4  # radians from the right, downwards, at which a full-grown one ends
 SHELL_GROWTH = math.exp(0.1 * math.pi)  # of its size in a quarter of a turn
 
