@@ -16,6 +16,7 @@ class Grown:
     state: Tensor  # [B, C, H, W], on the grid of cells
     labels: Tensor | None = None  # [B] class of each sample, or None when there is one class
     steps: int = 0  # steps taken by this batch since it left the pool
+    ages: Tensor | None = None  # [B] steps of each sample since its seed, or None: nobody counted
 
 
 class Loss(nn.Module, ABC):

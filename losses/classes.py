@@ -32,7 +32,9 @@ class ByClass(Loss):
         for number, loss in enumerate(self.losses):
             place = (labels == number).nonzero()[:, 0]
             if len(place):
-                part = Grown(grown.image[place], grown.state[place], steps=grown.steps)
+                ages = None if grown.ages is None else grown.ages.to(place.device)[place]
+                image, state = grown.image[place], grown.state[place]
+                part = Grown(image, state, steps=grown.steps, ages=ages)
                 places.append(place)
                 values.append(loss(part, generator))
         return torch.cat(values)[torch.cat(places).argsort()]

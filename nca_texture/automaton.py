@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nca_texture import kernels
 from nca_texture.devices import send
 from nca_texture.grid import Grid, View
-from nca_texture.kernels.rule import Limits, Precision, Rule, World
+from nca_texture.kernels.rule import Activation, Limits, Precision, Rule, World
 from nca_texture.noise import SEED_STATE, sample_seeds, uniform
 from nca_texture.perception import Bank, Perception
 
@@ -23,7 +23,7 @@ Init = Literal["uniform", "xavier", "small"]
 FireBy = Literal["cell", "element"]
 Condition = Literal["none", "trainable-seed", "one-hot", "genome", "embedding"]
 
-_LIVING = (3, 0.1)  # alpha above 0.1 in a cell or next to it: Growing NCA
+ALIVE = 0.1  # alpha above it, in a cell or next to it: Growing NCA
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Plant:
 class CellularAutomaton(nn.Module):
     """Perception, update rule, fire rate and edges, with what turns a state into a picture.
 
-    ``rule`` ``mlp`` is 1x1, ReLU, 1x1 (Growing NCA; Self-Organising Textures); ``abs`` is the
-    single layer of muNCA over [x, p, |x|, |p|]. The first ``3`` channels times ``rgb_scale`` plus
+    ``rule`` ``mlp`` is 1x1, ReLU, 1x1 (Growing NCA; Self-Organising Textures), or with
+    ``activation`` ``atan`` that in its place (Growing Pokemon); ``abs`` is the single layer of
+    muNCA over [x, p, |x|, |p|]. The first ``3`` channels times ``rgb_scale`` plus
     ``rgb_offset`` are the colours; with ``living`` there is a fourth, alpha, and colours are
     premultiplied.
 
@@ -60,6 +61,7 @@ class CellularAutomaton(nn.Module):
         *,
         bank: str | Bank = "distill-2021",
         rule: RuleKind = "mlp",
+        activation: Activation = "relu",
         fire_rate: float = 0.5,
         fire_by: FireBy = "cell",
         living: bool = False,
@@ -89,6 +91,7 @@ class CellularAutomaton(nn.Module):
         super().__init__()
         _check(channels, hidden, rule, fire_rate, living, seed_kind, init)
         _check_condition(condition, classes, embedding, fire_by)
+        _check_activation(activation, rule, limits)
         self.grid = grid
         self.condition: Condition = condition
         self.classes = classes
@@ -99,6 +102,7 @@ class CellularAutomaton(nn.Module):
         self.fire_by: FireBy = fire_by
         self.hidden = hidden if rule == "mlp" else 0
         self.rule: RuleKind = rule
+        self.activation: Activation = activation
         self.fire_rate = fire_rate
         self.living = living
         self.limits = limits
@@ -178,10 +182,10 @@ class CellularAutomaton(nn.Module):
     @property
     def shape(self) -> tuple[object, ...]:
         """All that it is but its weights."""
-        kind = (self.rule, self.channels, self.hidden, self.perception.bank, self.bias_out is None)
+        layers = (self.rule, self.activation, self.channels, self.hidden, self.bias_out is None)
         growth = (self.grid, self.fire_rate, self.fire_by, self.living, self.limits)
         seed = (self.seed_kind, self.seed_amount, self.garden, self.condition, self.classes)
-        return (*kind, *growth, *seed, self.rgb_scale, self.rgb_offset)
+        return (*layers, self.perception.bank, *growth, *seed, self.rgb_scale, self.rgb_offset)
 
     @property
     def reach(self) -> int:
@@ -463,10 +467,11 @@ class CellularAutomaton(nn.Module):
             fire_limit=send((rate * 2**24).round().int(), state.device),
             dt=dt,
             limits=self.limits,
-            living=_LIVING if self.living else None,
+            living=(3, ALIVE) if self.living else None,
             combine=self.perception.bank.combine,
             held=self.held,
             fire_each=self.fire_by == "element",
+            activation=self.activation,
             precision=precision,
         )
 
@@ -577,6 +582,17 @@ def _check_condition(condition: str, classes: int, embedding: int, fire_by: str)
         raise ValueError(f"{classes} classes need a condition, such as one-hot")
     if embedding < 1:
         raise ValueError(f"embedding is {embedding}; give at least 1")
+
+
+def _check_activation(activation: str, rule: str, limits: Limits) -> None:
+    known = get_args(Activation)
+    if activation not in known:
+        raise ValueError(f"activation is {activation!r}; choose from {', '.join(known)}")
+    if activation != "relu" and (rule != "mlp" or limits.hidden is not None):
+        raise ValueError(
+            f"activation {activation!r} is that of an mlp whose hidden layer has no limit; "
+            "set rule to 'mlp' and leave limits.hidden out"
+        )
 
 
 def _held(condition: str, classes: int, embedding: int) -> int:

@@ -4,11 +4,14 @@ Numbers are those of the sources (Growing NCA; Studying Growth; NCA can respond 
 Isotropic NCA). Targets are the project's own figures: give a picture to use that one instead.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nca_texture.curriculum import Curriculum
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
+from nca_texture.surgery import Event
+from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, SHELL_MOUTH
 from nca_texture.training import TrainPlan
 
 FLOWERS = ("figure:rose", "figure:crocus", "figure:marigold")
@@ -197,6 +200,33 @@ def _plain(name: str, source: str, base: Recipe = GROWING, **parts: Any) -> Reci
     return _of(name, (source,), base, **parts)
 
 
+# Every cell fires: a crawling rule keeps step with its target only where chance cannot delay it.
+_CRAWLING = _plain("worm-moving", "figure:worm", edge="xy", fire_rate=1.0)
+_CRAWLING = replace(_CRAWLING, target=replace(_CRAWLING.target, motion=(0.0, 0.25)))
+
+
+# The three stages of the nautilus: around the middle of its spiral it is frozen, on the side away
+# from its mouth mature (what is seen stays), and on the mouth's side it grows. Before every batch
+# what has grown is turned back and made smaller by a quarter of a turn, so that its mouth has to
+# be grown again: the rule goes on for ever, and what it started from fades away (the middle lies
+# between cells: in one it would stay).
+def _nautilus(recipe: Recipe) -> Recipe:
+    """Let the last quarter of the shell be grown, around where the spiral lies in the grid."""
+    cells, room = recipe.target.exemplar_size, recipe.target.padding
+    side = cells + 2 * room
+    x, y = ((room + (1 + at) / 2 * cells) / side for at in SHELL_MIDDLE)
+    opposite = math.degrees(SHELL_MOUTH) - 45 - 180
+    stages = (
+        Event(at=0, do="resample", angle=-90.0, scale=1 / SHELL_GROWTH, around=(x, y)),
+        Event(at=0, do="freeze", living=True, circle=(x, y, 0.12 * cells / side)),
+        Event(at=0, do="freeze", living=True, what="visible", half=(x, y, opposite)),
+    )
+    automaton = replace(recipe.automaton, seed_place=(y, x))
+    return replace(_with(recipe, judge_every=0), automaton=automaton, event=stages)
+
+
+_SHELL = _plain("nautilus", "figure:nautilus")
+
 # Growing Pokemon: our own rule and steps, its lessons.
 _POKEMON = _with(
     _plain("pokemon-curriculum", "figure:worm"),
@@ -249,15 +279,21 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Studying Growth: a worm in a frame that stands still",
         "it holds its shape",
     ),
+    "worm-moving": _experiment(
+        _CRAWLING,
+        "Studying Growth: a worm in a frame that moves, a cell to the right in four steps",
+        "it crawls around the torus and comes back as it was",
+    ),
     "snowflake": _experiment(
         _plain("snowflake", "figure:snowflake"),
         "a snowflake, six arms from one cell",
         "the arms grow alike although each is on its own",
     ),
-    "nautilus": _experiment(
-        _plain("nautilus", "figure:nautilus"),
-        "Studying Growth: a logarithmic shell, as one picture",
-        "the coils are drawn from the middle outwards",
+    "nautilus": Experiment(
+        _nautilus(_SHELL),
+        _nautilus(small(_SHELL, iterations=2000, steps=(36, 48))),
+        "Studying Growth: a logarithmic shell in three stages, frozen, mature and growing",
+        "with docs/timelines/nautilus.toml it grows for ever, and all of it is drawn by the rule",
     ),
     "genome-geckos": Experiment(
         _GECKOS,

@@ -25,10 +25,11 @@ from nca_texture.automaton import (
     SeedKind,
 )
 from nca_texture.grid import Edge, Grid, Layout
-from nca_texture.kernels.rule import Limits
+from nca_texture.kernels.rule import Activation, Limits
 from nca_texture.losses import LOSSES, build_loss, has_option
 from nca_texture.losses.base import Loss
 from nca_texture.losses.classes import ByClass
+from nca_texture.losses.moving import Moving
 from nca_texture.losses.pixel import premultiply
 from nca_texture.losses.total import TotalLoss
 from nca_texture.surgery import Event
@@ -51,6 +52,7 @@ class TargetPlan:
     crop: str = "all"  # WIDTHxHEIGHT+X+Y in source pixels, or "square": the largest in the middle
     exemplar_size: int = 128  # cells of the longer side
     padding: int = 0  # cells of room around a picture that grows
+    motion: tuple[float, float] = (0.0, 0.0)  # cells per step (down, right) that it moves
 
     def __post_init__(self) -> None:
         if self.exemplar_size < 8:
@@ -66,6 +68,7 @@ class AutomatonPlan:
     channels: int = 12
     hidden: int = 96
     rule: RuleKind = "mlp"
+    activation: Activation = "relu"  # of the hidden layer of an mlp
     bank: str = "distill-2021"
     layout: Layout = "square"
     edge: Wraps = "xy"  # the axes that wrap
@@ -150,6 +153,7 @@ class Recipe:
         """
         if not self.losses:
             raise ValueError("the recipe has no loss; add one, such as patch")
+        self._check_motion()
         precision = "float32" if self.training.precision == "float32" else "bfloat16"
         terms: list[list[tuple[str, float, Loss]]] = [[] for _ in exemplars]
         for plan in self.losses:
@@ -167,8 +171,20 @@ class Recipe:
                     if plan.name in LOSSES and hasattr(loss, "network"):
                         options["weights"] = loss.network
                 loss = ByClass(found) if exemplar.classes else found[0]
+                loss = Moving(loss, self.target.motion) if any(self.target.motion) else loss
                 term.append((plan.name, plan.weight, loss))
         return list(map(TotalLoss, terms))
+
+    def _check_motion(self) -> None:
+        """Raise ``ValueError`` for a picture that moves where it cannot go round."""
+        grid = self.automaton.grid()
+        for axis, speed, edge in zip("yx", self.target.motion, grid.edges, strict=True):
+            if speed and (edge != "torus" or grid.layout != "square"):
+                raise ValueError(
+                    f"target.motion is {list(self.target.motion)}, but along {axis} the grid is "
+                    f"{grid.layout} with the edge {edge}; a picture moves on squares that wrap: "
+                    "set automaton.edge to 'xy'"
+                )
 
 
 def fitted(recipe: Recipe, exemplar: Exemplar) -> Recipe:

@@ -172,8 +172,9 @@ def save_checkpoint(
     tensors = {f"weights.{k}": v for k, v in snapshot.weights.items()}
     tensors |= {f"best.{k}": v for k, v in (snapshot.best_weights or {}).items()}
     tensors["pool"] = snapshot.pool
-    if snapshot.pool_classes is not None:
-        tensors["pool_classes"] = snapshot.pool_classes
+    for name in ("pool_classes", "pool_ages"):
+        if (values := getattr(snapshot, name)) is not None:
+            tensors[name] = values
     tensors["exemplar"] = exemplar.image
     state = snapshot.optimizer["state"]
     for index, moments in state.items():
@@ -208,6 +209,7 @@ def load_checkpoint(path: str | Path) -> tuple[Snapshot, Recipe, Exemplar]:
             optimizer={"state": moments, "param_groups": about["groups"]},
             pool=tensors["pool"],
             pool_classes=tensors.get("pool_classes"),
+            pool_ages=tensors.get("pool_ages"),
             **numbers,
         )
         recipe = from_dict(Recipe, about["recipe"])

@@ -12,13 +12,18 @@ whole grid. The events are
 - ``erase``: clear the region;
 - ``damage``: clear a region drawn by chance, of the ``shape`` circle, rectangle or half;
 - ``graft``: copy the region to where its middle is ``to`` = [x, y];
-- ``freeze``: the region keeps its state, or with ``what`` = "visible" its colours and alpha, until
+- ``freeze``: the region keeps its state, or with ``what`` = "visible" its colours and alpha; with
+  ``living`` = true only what lives there does; until
 - ``thaw``: nothing is frozen any more;
 - ``enlarge``: go on in the middle of ``size`` = [width, height] cells;
+- ``resample``: what has grown is turned by ``angle`` degrees and drawn ``scale`` times as large,
+  and what is frozen with it; ``around`` = [x, y] stays where it is;
 - ``rotate``: turn perception in the region by ``angle`` degrees;
 - ``fire``: let the share ``rate`` of the region's cells act in a step;
 - ``class``: tell the region that it is of the class, or mixture, ``name``;
 - ``weights``: let the rule of another ``model`` act in the region, ``blur`` cells soft.
+
+With ``every`` and ``times`` an event comes that many times, so many steps apart.
 """
 
 import math
@@ -29,13 +34,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from nca_texture.automaton import CellularAutomaton
+from nca_texture.automaton import ALIVE, CellularAutomaton
 from nca_texture.damage import Shape, at_random, circle, cut, half, rectangle
 from nca_texture.noise import generator, sample_seeds
 
 Deed = Literal[
-    "erase", "damage", "graft", "freeze", "thaw", "enlarge", "rotate", "fire", "class", "weights"
-]
+    "erase", "damage", "graft", "freeze", "thaw", "enlarge", "resample", "rotate", "fire", "class",
+    "weights"
+]  # fmt: skip
 
 SURGERY = 31  # stream of chance, apart from those of noise.py and training.py
 
@@ -46,14 +52,19 @@ class Event:
 
     at: int
     do: Deed
+    every: int = 0  # steps from one time to the next
+    times: int = 1
     circle: tuple[float, ...] = ()  # x, y, radius
     rectangle: tuple[float, ...] = ()  # x, y, width, height
     half: tuple[float, ...] = ()  # x, y, degrees
     shape: Shape = "circle"
     to: tuple[float, ...] = ()  # x, y
     what: Literal["all", "visible"] = "all"
+    living: bool = False
     size: tuple[int, ...] = ()  # width, height
     angle: float = 0.0  # degrees
+    scale: float = 1.0
+    around: tuple[float, ...] = (0.5, 0.5)  # x, y
     rate: float = 0.5
     name: str = ""
     model: str = ""
@@ -70,7 +81,7 @@ class Event:
         if len(given) > 1:
             raise ValueError(f"{where} has two regions, {given[0]} and {given[1]}; give one")
         lengths = {name: regions[name] for name in given}
-        needed = {"graft": ("to", 2), "enlarge": ("size", 2)}
+        needed = {"graft": ("to", 2), "enlarge": ("size", 2), "resample": ("around", 2)}
         if self.do in needed:
             name, count = needed[self.do]
             lengths[name] = count
@@ -79,6 +90,10 @@ class Event:
                 raise ValueError(f"{where}: {name} needs {count} numbers")
         if self.do == "graft" and not given:
             raise ValueError(f"{where}: say which circle or rectangle is copied")
+        if self.times < 1 or (self.times > 1 and self.every < 1):
+            raise ValueError(f"{where}: it comes once, or more times with every at 1 or more")
+        if not 0.01 <= self.scale <= 100:
+            raise ValueError(f"{where}: scale lies between 0.01 and 100")
         if not 0 <= self.rate <= 1:
             raise ValueError(f"{where}: rate lies between 0 and 1")
         for deed, key in (("class", "name"), ("weights", "model")):
@@ -120,7 +135,14 @@ class Theatre:
         that this automaton cannot undergo.
         """
         self.automaton, self.kernel = automaton, kernel
-        self.events = sorted(events, key=lambda event: event.at)
+        self.events = sorted(
+            (
+                replace(event, at=event.at + turn * event.every, times=1)
+                for event in events
+                for turn in range(event.times)
+            ),
+            key=lambda event: event.at,
+        )
         self.mixtures, self.models = mixtures or {}, models or {}
         for event in self.events:
             self._check(event)
@@ -143,6 +165,10 @@ class Theatre:
                 )
             if event.name not in self.mixtures:
                 raise ValueError(f"{where}: there is no class {event.name!r}")
+        if event.living and not self.automaton.living:
+            raise ValueError(f"{where}: cells of this model do not live and die")
+        if event.do == "resample" and self.automaton.grid.layout != "square":
+            raise ValueError(f"{where}: hexagons cannot be turned and scaled; use --layout square")
         if event.do == "weights":
             other = self.models.get(event.model)
             if other is None:
@@ -207,11 +233,15 @@ class Theatre:
             return self._graft(event, state, cells)
         if event.do == "freeze":
             channels = self.automaton.own if event.what == "all" else self._visible
+            if event.living:
+                cells = cells & (state[:, 3:4] > ALIVE)
             self.frozen = [*self.frozen, (cells, state, channels)]
         elif event.do == "thaw":
             self.frozen = []
         elif event.do == "enlarge":
             return self._enlarge(event, state)
+        elif event.do == "resample":
+            return self._resample(event, state)
         elif event.do == "rotate":
             self.angle = self._painted(self.angle, 0.0, cells, math.radians(event.angle))
         elif event.do == "fire":
@@ -272,12 +302,53 @@ class Theatre:
             self.rate = torch.where(inside, around(self.rate), self.automaton.fire_rate)
         return larger
 
+    def _resample(self, event: Event, state: Tensor) -> Tensor:
+        """Turn and scale what the rule has made; where it comes from beyond the grid is nothing."""
+
+        def turned(field: Tensor) -> Tensor:
+            return resampled(field, math.radians(event.angle), event.scale, event.around)
+
+        def of_rule(values: Tensor) -> Tensor:
+            own = self.automaton.own
+            return torch.cat([turned(values[:, :own]), values[:, own:]], 1)
+
+        self.frozen = [
+            (
+                turned(cells.to(kept).expand(len(kept), 1, *cells.shape[-2:])) > 0.5,
+                of_rule(kept),
+                channels,
+            )
+            for cells, kept, channels in self.frozen
+        ]
+        return of_rule(state)
+
     def size_at(self, size: tuple[int, int], step: int) -> tuple[int, int]:
         """Cells (height, width) of a grid of ``size`` when it is ``step`` steps old."""
         for event in self.events:
             if event.do == "enlarge" and event.at <= step:
                 size = (event.size[1], event.size[0])
         return size
+
+
+def resampled(
+    field: Tensor, angle: float, scale: float, around: Sequence[float] = (0.5, 0.5)
+) -> Tensor:
+    """Turn ``field`` [B, C, H, W] by so many radians and draw it ``scale`` times as large.
+
+    From 0 to the right a quarter of a turn leads downwards. ``around`` (x, y), fractions, stays;
+    values in between are linear, and beyond the field they are zero.
+    """
+    height, width = field.shape[2:]
+    like = {"device": field.device, "dtype": field.dtype}
+    y = torch.arange(height, **like)[:, None] + 0.5 - around[1] * height
+    x = torch.arange(width, **like) + 0.5 - around[0] * width
+    c, s = math.cos(angle) / scale, math.sin(angle) / scale
+    down, right = c * y - s * x, c * x + s * y  # where what comes to lie here lay before
+    grid = torch.stack(
+        [2 * right / width + 2 * around[0] - 1, 2 * down / height + 2 * around[1] - 1], -1
+    )
+    grid = grid.expand(len(field), -1, -1, -1)
+    return torch.nn.functional.grid_sample(field, grid, align_corners=False)
 
 
 def with_models(events: Sequence[Event], folder: str) -> tuple[Event, ...]:

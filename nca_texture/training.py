@@ -162,6 +162,7 @@ class Snapshot:
     optimizer: dict[str, Any]
     pool: Tensor
     pool_classes: Tensor | None = None  # of its states; None where there is one class
+    pool_ages: Tensor | None = None  # of its states, in steps; None where they were not kept
     levels: list[float] = field(default_factory=list)  # how hard the lessons of a curriculum are
     learning_rate_scale: float = 1.0
     retries: int = 0
@@ -353,9 +354,9 @@ def _judge_together(
                 automata, state, mark - done, seed=seeds, start=done, kernel=kernel
             )
             done = mark
-            for values, loss, grown in zip(
-                found, losses, _show(automata, state, done, [kinds] * len(automata)), strict=True
-            ):
+            ages = torch.full_like(kinds, done)
+            shown = _show(automata, state, done, [kinds] * len(automata), [ages] * len(automata))
+            for values, loss, grown in zip(found, losses, shown, strict=True):
                 value = loss(grown, generator(seed, 0)).mean().item()
                 values.append(value if math.isfinite(value) else math.inf)
     return [
@@ -370,18 +371,23 @@ def _judge_together(
 
 
 def _show(
-    automata: Sequence[CellularAutomaton], state: Tensor, steps: int, classes: Sequence[Tensor]
+    automata: Sequence[CellularAutomaton],
+    state: Tensor,
+    steps: int,
+    classes: Sequence[Tensor],
+    ages: Sequence[Tensor],
 ) -> list[Grown]:
     """Show each of ``automata`` its samples of ``state`` [M*B, C, H, W] as a loss sees them.
 
-    ``classes`` are [B] for each automaton.
+    ``classes`` and ``ages`` are [B] for each automaton.
     """
     batch = len(state) // len(automata)
     image = automata[0].to_image(state, clip=False)
+    many = automata[0].classes > 1
     return [
-        Grown(pictures, samples, labels if automata[0].classes > 1 else None, steps=steps)
-        for pictures, samples, labels in zip(
-            image.split(batch), state.split(batch), classes, strict=True
+        Grown(pictures, samples, labels if many else None, steps=steps, ages=old)
+        for pictures, samples, labels, old in zip(
+            image.split(batch), state.split(batch), classes, ages, strict=True
         )
     ]
 
@@ -429,8 +435,11 @@ class _Scorer:
                 _score(loss, part, chance)
                 for loss, part, chance in zip(losses, grown, chances, strict=True)
             ]
-        image, state = (torch.cat([getattr(g, n) for g in grown]) for n in ("image", "state"))
-        terms, values = _score(self.joint, Grown(image, state, steps=grown[0].steps), chances[0])
+        image, state, ages = (
+            torch.cat([getattr(g, n) for g in grown]) for n in ("image", "state", "ages")
+        )
+        everything = Grown(image, state, steps=grown[0].steps, ages=ages)
+        terms, values = _score(self.joint, everything, chances[0])
         apart = {name: value.split(batch) for name, value in terms.items()}
         return [
             ({name: parts[i] for name, parts in apart.items()}, each)
@@ -455,7 +464,9 @@ def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | Training
     steps, rates = batches[0].steps, [run.rate for run in runs]
     state = torch.cat([batch.loan.states for batch in batches])
     state = _grow(runs, state, steps, [s for b in batches for s in b.seeds])
-    grown = _show(automata, state, steps, [batch.loan.classes for batch in batches])
+    loans = [batch.loan for batch in batches]
+    classes, ages = [loan.classes for loan in loans], [loan.ages + steps for loan in loans]
+    grown = _show(automata, state, steps, classes, ages)
     chances = [batch.chance for batch in batches]
     scores = scorer.score([run.loss for run in runs], grown, chances)
     totals = [values.mean() for _, values in scores]
@@ -601,7 +612,7 @@ class _Run:
         """Sort a loan by what the loss says of its states as they are."""
         chance = generator(stream(self.plan.seed, _SORT), self.now.iteration)
         with torch.no_grad():
-            grown = _show([self.automaton], loan.states, 0, [loan.classes])[0]
+            grown = _show([self.automaton], loan.states, 0, [loan.classes], [loan.ages])[0]
             values = self.loss(grown, chance)
         return loan.sorted(values.nan_to_num(nan=math.inf).argsort(descending=True, stable=True))
 
@@ -613,6 +624,7 @@ class _Run:
         seed = stream(self.plan.seed, _RESEED, iteration)
         loan.states[:count] = automaton.seed(count, self.plan.size, seed=seed, classes=classes)
         loan.classes[:count] = send(classes, loan.classes.device)
+        loan.ages[:count] = 0
 
     def _teach(self, loan: Loan, chance: torch.Generator) -> None:
         """Let the first half of a loan start from what the curriculum leaves of the targets."""
@@ -624,6 +636,7 @@ class _Run:
         goals = self.goals[loan.classes[:count]]
         begun = lesson.begin(goals, seeds[:, :own], place, levels, chance)
         loan.states[:count] = torch.cat([begun, seeds[:, own:]], 1)
+        loan.ages[:count] = 0
         bitten = len(loan.states) if lesson.moment == "any" else count
         gone = lesson.bites(bitten, self.plan.size, levels, chance)
         alone = seeds[:, 3] > 0  # the seed is left, so that something can grow
@@ -659,7 +672,8 @@ class _Run:
             group["lr"] = rate
         norm = self._treat_gradients()
         self.optimizer.step()
-        self.pool.put(batch.loan, self._without_runaways(state, batch.loan.classes))
+        loan, state = self._without_runaways(batch, state)
+        self.pool.put(loan, state)
         self.recent.append((total, norm))
         self.now.iteration += 1
         return self._look() if self.is_time(_CHECK_EVERY) else ()
@@ -669,16 +683,17 @@ class _Run:
         """The learning rate of the next iteration."""
         return self.plan.learning_rate_at(self.now.iteration) * self.now.learning_rate_scale
 
-    def _without_runaways(self, state: Tensor, classes: Tensor) -> Tensor:
+    def _without_runaways(self, batch: "_Batch", state: Tensor) -> tuple[Loan, Tensor]:
         """Replace samples of ``state`` [B, C, H, W] that ran away by seeds, without a look.
 
         A young rule may blow a state up; in the pool it would be handed out again and again.
-        NaN is no run-away: it is left for the next look to find.
+        NaN is no run-away: it is left for the next look to find. The loan comes with the ages.
         """
         gone = (state.abs() > _RUN_AWAY).any(3).any(2).any(1)
-        seed = stream(self.plan.seed, _RESEED, self.now.iteration)
+        seed, classes = stream(self.plan.seed, _RESEED, self.now.iteration), batch.loan.classes
         fresh = self.automaton.seed(len(state), self.plan.size, seed=seed, classes=classes).detach()
-        return torch.where(gone[:, None, None, None], fresh, state)
+        loan = replace(batch.loan, ages=(batch.loan.ages + batch.steps).masked_fill(gone, 0))
+        return loan, torch.where(gone[:, None, None, None], fresh, state)
 
     def _treat_gradients(self) -> Tensor:
         """Equalise or clip; return the norm that all gradients had together."""
@@ -777,6 +792,7 @@ class _Run:
         taken.optimizer = copy.deepcopy(self.optimizer.state_dict())
         taken.pool = self.pool.states.clone()
         taken.pool_classes = self.pool.classes.clone() if self.automaton.classes > 1 else None
+        taken.pool_ages = self.pool.ages.clone()
         return taken
 
     def sound_snapshot(self) -> Snapshot:
@@ -805,7 +821,8 @@ class _Run:
         self.now = copy.copy(snapshot)
         self.automaton.load_state_dict(snapshot.weights)
         self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
-        self.pool = Pool(snapshot.pool.to(self.automaton.weight_in.device), snapshot.pool_classes)
+        states = snapshot.pool.to(self.automaton.weight_in.device)
+        self.pool = Pool(states, snapshot.pool_classes, snapshot.pool_ages)
         self.recent = []
         self.good, self.lived = snapshot, snapshot.iteration > 0
 

@@ -1,13 +1,18 @@
 """Train the experiments, going on where they were left, and write what came of them to docs.
 
     python scripts/experiments.py --time 15m                 # all small ones, so long each
-    python scripts/experiments.py bone snowflake --time 5m   # some, for longer
+    python scripts/experiments.py bone snowflake --time 5m   # some, for 5 minutes more
+    python scripts/experiments.py growing-2020=rabbit.png    # of a picture of one's own
     python scripts/experiments.py --size published --time 8h
+    python scripts/experiments.py bone --time 0s             # only measure what is there
 
-Every call goes on with what is not complete. Measured are the mean squared error at the trained
-steps, at 3 and at 10 times as many; the recovery from 8 cuts through the middle that no training
-saw, after the trained steps: 1 - (after healing - before the cut) / (of the cut - before); and what
-an experiment has of its own.
+Every call goes on with what is not complete, and calls for different experiments may run beside
+each other. Measured are the mean squared error at the trained steps, at 3 and at 10 times as many;
+the recovery from 8 cuts through the middle that no training saw, after the trained steps: 1 -
+(after healing - before the cut) / (of the cut - before); and what an experiment has of its own.
+Rows are kept in docs/growth.json, from which the table of docs/growth.md is made; what stands
+there below the line "<!-- by hand -->" stays. Of pictures that are not the project's own, the
+strips are left in the folder of the run.
 """
 
 import argparse
@@ -16,7 +21,8 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,53 +32,111 @@ from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton, Plant
 from nca_texture.cli.train import _seconds
-from nca_texture.damage import cut, half
+from nca_texture.damage import circle, cut, half
 from nca_texture.experiments import EXPERIMENTS
 from nca_texture.images import to_uint8
 from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.moving import rolled_back
+from nca_texture.losses.pixel import premultiply
 from nca_texture.recipe import Recipe
 from nca_texture.render import composited, straight_alpha
 from nca_texture.runs import CHECKPOINT
 from nca_texture.store import load_checkpoint
-from nca_texture.surgery import Event, Theatre
+from nca_texture.surgery import Event, Theatre, resampled
+from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, nautilus_at, shown
 from nca_texture.training import Snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+BY_HAND = "<!-- by hand -->"
 SEED = 2026  # of what is measured; trainings have others
 CUTS = 8
+LATE = 6000  # steps after which a class must still be what it is
+CYCLES = 8  # quarters of a turn that a shell goes on for
 FRAMES = (0, 8, 16, 24, 32, 48, 64)  # steps that a strip shows, then more
 WHITE = (1.0, 1.0, 1.0)
+
+# What is trained where an experiment has no target of its own and none is given.
+USUAL = "figure:gecko"
+
+# The same experiment with other settings, for the same time: a row of its own.
+VARIANTS = {"pokemon-curriculum": {"without lessons": ("training.curriculum.threshold=0.0",)}}
+
+Found = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, and the row it has in the table."""
+
+    name: str  # of the experiment
+    preset: str
+    picture: str = ""  # instead of the experiment's own
+    variant: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name the row."""
+        of = f" of {Path(self.picture).stem}" if self.is_foreign else ""
+        return self.preset + of + (f" {self.variant}" if self.variant else "")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its picture is somebody else's, which is not shown."""
+        return bool(self.picture) and not self.picture.startswith("figure:")
+
+    @property
+    def folder(self) -> str:
+        """Name the directory of its run."""
+        return self.label.replace(" ", "-")
 
 
 def main() -> int:
     """Train, measure and write; return 1 when a training failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
+    known = ", ".join(EXPERIMENTS)
+    parser.add_argument("names", nargs="*", metavar="NAME[=PICTURE]", help=known)
     parser.add_argument("--size", choices=["small", "published"], default="small")
     parser.add_argument("--time", default="15m", help="to train each for, as 90s, 15m or 8h")
     parser.add_argument("--runs", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where growth.md is written")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in EXPERIMENTS]
+    asked = [name.partition("=")[::2] for name in options.names or EXPERIMENTS]
+    unknown = [name for name, _ in asked if name not in EXPERIMENTS]
     if unknown:
-        parser.error(f"there is no experiment {unknown[0]!r}; there are {', '.join(EXPERIMENTS)}")
+        parser.error(f"there is no experiment {unknown[0]!r}; there are {known}")
     failed = 0
-    for name in options.names or EXPERIMENTS:
-        preset = name if options.size == "published" else f"{name}-small"
-        place = options.runs / preset
-        failed += not trained(preset, place, _seconds(options.time), options.set)
-        if (place / CHECKPOINT).exists():
-            found = measured(name, place)
-            (place / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
-            print(json.dumps(found), flush=True)
+    for name, picture in asked:
+        for job in jobs(name, picture, options.size, options.set):
+            place = options.runs / job.folder
+            failed += not trained(job, place, _seconds(options.time))
+            if (place / CHECKPOINT).exists():
+                found = measured(job, place)
+                (place / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
+                print(json.dumps(found), flush=True)
     write(options.runs, options.docs)
     return int(failed > 0)
 
 
-def trained(preset: str, place: Path, seconds: float, settings: list[str]) -> bool:
+def jobs(name: str, picture: str, size: str, settings: Sequence[str]) -> list[Job]:
+    """List the trainings of an experiment: itself, and its variants."""
+    experiment = EXPERIMENTS[name]
+    own = experiment.recipe.target
+    preset = name if size == "published" else experiment.small.preset
+    picture = picture or ("" if own.source or own.sources else USUAL)
+    variants = {"": ()} | VARIANTS.get(name, {})
+    return [
+        Job(name, preset, picture, variant, (*more, *settings))
+        for variant, more in variants.items()
+    ]
+
+
+def trained(job: Job, place: Path, seconds: float) -> bool:
     """Train for so many ``seconds`` at most; tell whether nothing went wrong."""
+    if seconds <= 0:
+        return True
     command = [sys.executable, "-m", "nca_texture", "train"]
     if (place / CHECKPOINT).exists():
         snapshot, recipe, _ = load_checkpoint(place / CHECKPOINT)
@@ -80,35 +144,69 @@ def trained(preset: str, place: Path, seconds: float, settings: list[str]) -> bo
             return True
         command += ["--resume", str(place)]
     else:
-        command += ["--preset", preset, "-o", str(place)]
-        command += [part for each in settings for part in ("--set", each)]
+        command += [*filter(None, [job.picture]), "--preset", job.preset, "-o", str(place)]
+        command += [part for each in job.settings for part in ("--set", each)]
     with subprocess.Popen(command) as process:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            process.wait(120)
+            process.wait()  # it saves first, however long that takes
     return process.returncode in (0, 130)
 
 
-def measured(name: str, place: Path) -> dict[str, object]:
+def measured(job: Job, place: Path) -> Found:
     """Measure the best weights so far of the run in ``place``, and draw its strip."""
     snapshot, recipe, exemplar = load_checkpoint(place / CHECKPOINT)
     automaton = best_of(recipe, snapshot)
     loss = recipe.build_loss(exemplar)
     steps = recipe.training.steps[1]
-    found: dict[str, object] = {
-        "preset": recipe.preset,
+    found: Found = {
+        "label": job.label,
+        "name": job.name,
+        "shown": not job.is_foreign,
         "iterations": f"{snapshot.iteration} of {recipe.training.iterations}",
         "steps": steps,
     }
+    subject = Subject(automaton, recipe, loss, exemplar.image)
     with torch.no_grad():
-        if recipe.task == "grow":
-            found |= errors(automaton, recipe, loss, steps)
+        if recipe.event:
+            found |= spiral(subject)
+            filmed(subject, place / "strip.png")
+        elif recipe.task == "grow":
+            found |= errors(subject)
             strip(automaton, recipe, place / "strip.png", steps)
-        for own in OWN.get(name, ()):
-            found |= own(automaton, recipe, exemplar.image)
+        for own in OWN.get(job.name, ()):
+            found |= own(subject)
     return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured."""
+
+    automaton: CellularAutomaton
+    recipe: Recipe
+    loss: Loss
+    target: Tensor  # [N, 3 or 4, H, W], straight alpha
+
+    @property
+    def steps(self) -> int:
+        """The most steps it was trained with."""
+        return self.recipe.training.steps[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Cells (height, width) of its grid."""
+        return self.recipe.training.size
+
+    def scores(self, state: Tensor, classes: Tensor, age: int, term: int = 0) -> Tensor:
+        """Score each sample by one loss of the recipe, first the difference to the target: [B]."""
+        image = self.automaton.to_image(state, clip=False)
+        labels = classes if self.automaton.classes > 1 else None
+        grown = Grown(image, state, labels, ages=torch.full_like(classes, age))
+        chosen = list(self.loss.losses)[term]  # pyright: ignore
+        return chosen(grown, torch.Generator().manual_seed(SEED))
 
 
 def best_of(recipe: Recipe, snapshot: Snapshot) -> CellularAutomaton:
@@ -118,42 +216,40 @@ def best_of(recipe: Recipe, snapshot: Snapshot) -> CellularAutomaton:
     return automaton.requires_grad_(False)
 
 
-def scores(automaton: CellularAutomaton, loss: Loss, state: Tensor, classes: Tensor) -> Tensor:
-    """Score each sample by the first loss, the difference to the target: [B]."""
-    image = automaton.to_image(state, clip=False)
-    labels = classes if automaton.classes > 1 else None
-    first = next(iter(loss.losses))  # pyright: ignore
-    return first(Grown(image, state, labels), torch.Generator().manual_seed(SEED))
+def idle(subject: Subject) -> CellularAutomaton:
+    """Make the same automaton with a last layer of zeros: a rule that does nothing."""
+    twin = subject.recipe.build_automaton().requires_grad_(False)
+    twin.load_state_dict(subject.automaton.state_dict())
+    for weight in (twin.weight_out, twin.bias_out):
+        if weight is not None:
+            weight.zero_()
+    return twin
 
 
-def errors(
-    automaton: CellularAutomaton, recipe: Recipe, loss: Loss, steps: int
-) -> dict[str, object]:
+def errors(subject: Subject) -> Found:
     """Measure errors at the trained steps and later, and the recovery from cuts."""
+    automaton, steps, size = subject.automaton, subject.steps, subject.size
     count = max(CUTS, automaton.classes)
     classes = torch.arange(count) % automaton.classes
-    size = recipe.training.size
     state = automaton.seed(count, size, seed=SEED, classes=classes)
-    found: dict[str, object] = {}
+    found: Found = {}
     done, seen = 0, None
     for times in (1, 3, 10):
         state = automaton.grow(state, times * steps - done, seed=SEED, start=done)
         done = times * steps
-        values = scores(automaton, loss, state, classes)
+        values = subject.scores(state, classes, done)
         found[f"error at {times}x"] = mean(values)
         if automaton.classes > 1:
-            found[f"worst class at {times}x"] = max(
-                mean(values[classes == k]) for k in range(automaton.classes)
-            )
+            found[f"worst class at {times}x"] = worst(values, classes)
         seen = state if seen is None else seen
     assert seen is not None
-    before = scores(automaton, loss, seen, classes)
+    before = subject.scores(seen, classes, steps)
     turns = [2 * math.pi * (k + 0.37) / count for k in range(count)]
     gone = torch.stack([half(size, (0.5, 0.5), turn) for turn in turns])
     hurt = cut(seen, gone, automaton.held)
     after = automaton.grow(hurt, 2 * steps, seed=SEED, start=steps)
-    damage = (scores(automaton, loss, hurt, classes) - before).clamp(min=1e-6)
-    healed = scores(automaton, loss, after, classes) - before
+    damage = (subject.scores(hurt, classes, steps) - before).clamp(min=1e-6)
+    healed = subject.scores(after, classes, 3 * steps) - before
     return found | {"recovery": round(1 - (healed.mean() / damage.mean()).item(), 4)}
 
 
@@ -162,15 +258,21 @@ def mean(values: Tensor) -> float:
     return round(values.mean().item(), 5)
 
 
-def cavity(automaton: CellularAutomaton, recipe: Recipe, target: Tensor) -> dict[str, object]:
+def worst(values: Tensor, classes: Tensor) -> float:
+    """Return the mean of the class that has the largest."""
+    return max(mean(values[classes == k]) for k in classes.unique().tolist())
+
+
+def cavity(subject: Subject) -> Found:
     """Measure how much of the cavity of a hollow figure lived on the way, and lives at the end."""
-    alpha = target[0, 3].numpy()
+    alpha = subject.target[0, 3].numpy()
     outside = flooded(alpha < 0.1)
     hollow = torch.from_numpy((alpha < 0.1) & ~outside)
-    state, most = automaton.seed(1, recipe.training.size), 0.0
-    steps = recipe.training.steps[1]
-    for step in range(2 * steps):
-        state = automaton.grow(state, 1, seed=SEED, start=step)
+    if not hollow.any():
+        return {}
+    state, most = subject.automaton.seed(1, subject.size), 0.0
+    for step in range(2 * subject.steps):
+        state = subject.automaton.grow(state, 1, seed=SEED, start=step)
         most = max(most, (state[0, 3][hollow] > 0.1).float().mean().item())
     last = (state[0, 3][hollow] > 0.1).float().mean().item()
     return {"cavity alive at most": round(most, 3), "cavity alive at the end": round(last, 3)}
@@ -186,57 +288,191 @@ def flooded(free: np.ndarray) -> np.ndarray:
     return np.isin(regions, list(border - {0}))
 
 
-def graft(automaton: CellularAutomaton, recipe: Recipe, target: Tensor) -> dict[str, object]:
+def graft(subject: Subject) -> Found:
     """Measure how like its first surroundings those of a grafted, frozen patch become.
 
-    The patch is the head; it goes to the middle of a fresh grid's right side. A ring of 6 cells
-    around it is compared, with the rule and with a rule that does nothing.
+    The patch is the head of what has grown; it is copied to the flank and frozen there. A ring of 6
+    cells around it is compared with that around the head, with the rule and with a rule that does
+    nothing: then the ring is what was there before.
     """
-    steps = recipe.training.steps[1]
-    place, to, radius = (0.5, 0.2), (0.5, 0.72), 0.16
+    place, to, radius = (0.5, 0.23), (0.7, 0.62), 0.16
+    size, steps = subject.size, subject.steps
     events = [
         Event(at=steps, do="graft", circle=(*place, radius), to=to),
         Event(at=steps, do="freeze", circle=(*to, radius)),
     ]
-    size = recipe.training.size
-    idle = recipe.build_automaton().requires_grad_(False)
-    idle.load_state_dict(automaton.state_dict())
-    for weight in (idle.weight_out, idle.bias_out):
-        if weight is not None:
-            weight.zero_()
     wide = radius + 6 / min(size)
-    from nca_texture.damage import circle
-
     shift = round((to[1] - place[1]) * size[0]), round((to[0] - place[0]) * size[1])
-    ring = circle(size, (place[1], place[0]), wide) & ~circle(size, (place[1], place[0]), radius)
+    head = place[1], place[0]
+    ring = circle(size, head, wide) & ~circle(size, head, radius)
+    rows, columns = (index + way for index, way in zip(ring.nonzero().T, shift, strict=True))
+    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    automaton = subject.automaton
     grown = automaton.grow(automaton.seed(1, size, seed=SEED), steps, seed=SEED)
-    want = automaton.to_image(grown)[0][:, ring]
+    want = automaton.to_image(grown)[0][:, ring][:, inside]
     values = {}
-    for label, rule in (("rule", automaton), ("no rule", idle)):
-        theatre = Theatre(rule, events)
-        state = theatre.grow(grown, 50, seed=SEED, start=steps)
-        there = automaton.to_image(state)[0][:, ring.roll(shift, (0, 1))]
-        values[label] = round((there - want).square().mean().item(), 5)
-    return {"ring of the graft": values["rule"], "ring without a rule": values["no rule"]}
+    for label, rule in (("rule", automaton), ("no rule", idle(subject))):
+        state = Theatre(rule, events).grow(grown, 50, seed=SEED, start=steps)
+        there = automaton.to_image(state)[0][:, rows[inside], columns[inside]]
+        values[label] = mean((there - want).square())
+    return {"ring of the graft": values["rule"], "with zeroed weights": values["no rule"]}
 
 
-def breeding(automaton: CellularAutomaton, recipe: Recipe, target: Tensor) -> dict[str, object]:
-    """Measure a mixture of the first two classes: its living area, in that of its parents."""
-    steps, size, number = recipe.training.steps[1], recipe.training.size, automaton.classes
-    areas, place = [], automaton.garden[0].place
+def crawling(subject: Subject) -> Found:
+    """Measure how fast something crawls, and its error in a frame that goes as fast as it does.
+
+    The frame of the errors goes as fast as the target; there a rule that is too slow fails.
+    """
+    automaton, age = subject.automaton, 2 * subject.steps
+    stride = max(subject.steps // 4, 1)
+    state = automaton.grow(automaton.seed(CUTS, subject.size, seed=SEED), age, seed=SEED)
+    pictures, way = automaton.to_image(state), torch.zeros(CUTS, 2)
+    while age + stride <= 10 * subject.steps:
+        state = automaton.grow(state, stride, seed=SEED, start=age)
+        later = automaton.to_image(state)
+        way, age, pictures = way + moved(pictures, later), age + stride, later
+    goal = premultiply(subject.target).expand(CUTS, -1, -1, -1)
+    followed = rolled_back(pictures, moved(goal, pictures))
+    down, right = (way / (age - 2 * subject.steps)).mean(0).tolist()
+    wanted = subject.recipe.target.motion
+    return {
+        "cells per step (down, right)": f"{down:.3f}, {right:.3f}",
+        "of the target": f"{wanted[0]:g}, {wanted[1]:g}",
+        "error where it is at 10x": mean((followed - goal).square()),
+    }
+
+
+def moved(first: Tensor, second: Tensor) -> Tensor:
+    """Find how far each of ``first`` [B, C, H, W] has come in ``second``: [B, 2] cells.
+
+    The shift around the torus at which they are most alike, by less than half of the grid.
+    """
+    size = first.shape[2:]
+    alike = torch.fft.irfft2(
+        (torch.fft.rfft2(second) * torch.fft.rfft2(first).conj()).sum(1), s=size
+    )
+    place = alike.flatten(1).argmax(1)
+    found = torch.stack([place // size[1], place % size[1]], 1)
+    whole = torch.tensor(size)
+    return torch.where(found > whole // 2, found - whole, found)
+
+
+def spiral(subject: Subject) -> Found:
+    """Measure the shell that the rule goes on growing, quarter for quarter of its turn.
+
+    From a cell to a shell, then ``CYCLES`` times: all is turned back and made smaller by a quarter,
+    and the rule draws the missing one. Errors are against the logarithmic spiral, also after both
+    are turned forward and made larger again by one quarter and by two, where the older whorls are
+    seen; to draw a small shell large costs the ideal one a little, too. With zeroed weights the
+    first shell shrinks to a dot.
+    """
+    drawn = cycles(subject, subject.automaton)
+    left = cycles(subject, idle(subject), drawn[0])
+    zeros = torch.zeros(CUTS, dtype=torch.long)
+    found: Found = {"cycles": CYCLES, "error at 1x": mean(subject.scores(drawn[0], zeros, 0))}
+    for number in (3, CYCLES):
+        found[f"after {number} cycles"] = mean(subject.scores(drawn[number], zeros, 0))
+    ideal = premultiply(subject.target)
+    for quarters in (1, 2):
+        shells = {"": drawn[-1], " (the ideal shell itself)": ideal, " (zeroed weights)": left[-1]}
+        for whose, shell in shells.items():
+            key = f"turned and scaled by {quarters}/4 turn{whose}"
+            found[key] = mean(apart(subject, shell, quarters))
+    found["with zeroed weights"] = mean(subject.scores(left[-1], zeros, 0))
+    return found
+
+
+def cycles(
+    subject: Subject, automaton: CellularAutomaton, state: Tensor | None = None
+) -> list[Tensor]:
+    """Grow shells from ``state``, or from cells: those of the first cycle and of every later."""
+    theatre, found = Theatre(automaton, subject.recipe.event), []
+    for number in range(CYCLES + 1):
+        theatre.reset()
+        if number == 0 and state is not None:
+            found.append(state)
+            continue
+        state = automaton.seed(CUTS, subject.size, seed=SEED) if state is None else state
+        state = theatre.grow(
+            state, subject.steps, seed=[SEED + CUTS * number + k for k in range(CUTS)]
+        )
+        found.append(state)
+    return found
+
+
+def apart(subject: Subject, state: Tensor, quarters: int) -> Tensor:
+    """Compare shells, turned and scaled by ``quarters`` of a turn, with the ideal spiral: [B].
+
+    Only the figure's own square is looked at: there all of the spiral is drawn.
+    """
+    plan = subject.recipe.target
+    room, cells = plan.padding, plan.exemplar_size
+    grown = SHELL_GROWTH**quarters
+    ideal = torch.from_numpy(shown(lambda n: nautilus_at(n, grown), cells)).float()
+    middle = [(1 + at) / 2 for at in SHELL_MIDDLE]
+    own = slice(room, room + cells)
+    picture = subject.automaton.to_image(state, clip=False)[..., own, own]
+    picture = resampled(picture, quarters * math.pi / 2, grown, middle)
+    goal = premultiply(ideal.permute(2, 0, 1)[None])
+    # What lies beyond the window before is unknown after.
+    known = resampled(torch.ones_like(picture[:, :1]), quarters * math.pi / 2, grown, middle) > 0.99
+    return ((picture - goal).square() * known).sum((1, 2, 3)) / (4 * known.sum((1, 2, 3)))
+
+
+def breeding(subject: Subject) -> Found:
+    """Measure a mixture of the first two classes beside both, and beside a blank and noise.
+
+    A mixture should be nearer to each of its parents than an empty picture and noise are.
+    """
+    automaton, number = subject.automaton, subject.automaton.classes
+    place = automaton.garden[0].place
+    pictures, areas = [], []
     for weights in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)):
         mixture = (*weights, *(0.0 for _ in range(number - 2)))
-        grown = automaton.planted([Plant(place, mixture)])
-        state = grown.grow(grown.seed(1, size), 2 * steps, seed=SEED)
+        rule = automaton.planted([Plant(place, mixture)])
+        state = rule.grow(rule.seed(1, subject.size), 2 * subject.steps, seed=SEED)
+        pictures.append(rule.to_image(state))
         areas.append((state[:, 3] > 0.1).sum().item())
-    return {"area of a mixture": round(areas[2] / max(sum(areas[:2]) / 2, 1), 3)}
+    parents, mixed = pictures[:2], pictures[2]
+    chance = torch.rand(mixed.shape, generator=torch.Generator().manual_seed(SEED))
+    rivals = {"blank": torch.zeros_like(mixed), "noise": premultiply(chance)}
+    to = [mean((mixed - parent).square()) for parent in parents]
+    found: Found = {"mixture to its parents": to}
+    for name, rival in rivals.items():
+        found[name] = [mean((rival - parent).square()) for parent in parents]
+    nearest = [
+        min((rival - parent).square().mean() for rival in rivals.values()) for parent in parents
+    ]
+    found["nearer than these"] = all(a < b for a, b in zip(to, nearest, strict=True))
+    return found | {"area of the mixture": round(areas[2] / max(sum(areas[:2]) / 2, 1), 3)}
 
 
-OWN: dict[str, tuple[Callable[..., dict[str, object]], ...]] = {
+def lasting(subject: Subject) -> Found:
+    """Measure whether every class is after thousands of steps what it was at the trained steps."""
+    automaton = subject.automaton
+    classes = torch.arange(automaton.classes)
+    state = automaton.seed(len(classes), subject.size, seed=SEED, classes=classes)
+    names = [plan.name for plan in subject.recipe.losses]
+    term = names.index("patch") if "patch" in names else 0
+    state = automaton.grow(state, subject.steps, seed=SEED)
+    first = worst(subject.scores(state, classes, subject.steps, term), classes)
+    state = automaton.grow(state, LATE - subject.steps, seed=SEED, start=subject.steps)
+    values = subject.scores(state, classes, LATE, term)
+    found: Found = {
+        "worst class at 1x, alone": first,
+        f"after {LATE} steps": worst(values, classes),
+    }
+    others = subject.scores(state, classes.roll(1), LATE, term)
+    return found | {"as another class": mean(others)}
+
+
+OWN: dict[str, tuple[Callable[[Subject], Found], ...]] = {
     "bone": (cavity,),
     "newt-graft": (graft,),
-    "multiclass-flowers": (breeding,),
-    "genome-geckos": (breeding,),
+    "worm-moving": (crawling,),
+    "multiclass-flowers": (breeding, lasting),
+    "genome-geckos": (breeding, lasting),
+    "two-textures": (lasting,),
 }
 
 
@@ -247,62 +483,104 @@ def strip(automaton: CellularAutomaton, recipe: Recipe, path: Path, steps: int) 
     for number in range(min(automaton.classes, 3)):
         classes = torch.tensor([number])
         state, done, row = automaton.seed(1, size, seed=SEED, classes=classes), 0, []
-        for step in (*FRAMES, 3 * steps, 10 * steps):
+        for step in sorted({*FRAMES, 3 * steps, 10 * steps}):
             state = automaton.grow(state, step - done, seed=SEED, start=done)
             done = step
-            row.append(shown(automaton, state))
+            row.append(seen(automaton, state))
         hurt = cut(state, half(size, (0.5, 0.5), 0.4), automaton.held)
-        row.append(shown(automaton, hurt))
+        row.append(seen(automaton, hurt))
         for healing in (16, 2 * steps):
             after = automaton.grow(hurt, healing, seed=SEED, start=done)
-            row.append(shown(automaton, after))
+            row.append(seen(automaton, after))
         rows.append(np.concatenate(row, axis=1))
+    lay_out(rows, path)
+
+
+def filmed(subject: Subject, path: Path) -> None:
+    """Draw what the rule has made at the end of each cycle; below, what it does in the last."""
+    ends = cycles(subject, subject.automaton)
+    theatre = Theatre(subject.automaton, subject.recipe.event)
+    shares = np.linspace(0, subject.steps, len(ends)).round().astype(int).tolist()
+    below, state, done = [], ends[-2][:1], 0
+    seeds = [SEED + CUTS * CYCLES]
+    for step in shares:
+        # The events come before the first step; a picture before it shows what they do.
+        state = theatre.grow(state, max(step, 1) - done, seed=seeds, start=done)
+        done = max(step, 1)
+        below.append(seen(subject.automaton, state))
+    above = [seen(subject.automaton, state[:1]) for state in ends]
+    lay_out([np.concatenate(row, axis=1) for row in (above, below)], path)
+
+
+def lay_out(rows: list[np.ndarray], path: Path) -> None:
+    """Write rows of pictures, one below the other, twice as large."""
     picture = np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)
     Image.fromarray(picture).quantize(128).save(path, optimize=True)
 
 
-def shown(automaton: CellularAutomaton, state: Tensor) -> np.ndarray:
+def seen(automaton: CellularAutomaton, state: Tensor) -> np.ndarray:
     """Show a state over white: uint8 [H, W, 3]."""
     picture = automaton.to_image(state)[0].permute(1, 2, 0).numpy()
     return to_uint8(composited(straight_alpha(picture), WHITE))
 
 
 COLUMNS = ("iterations", "error at 1x", "error at 3x", "error at 10x", "recovery")
+HEAD = """# Growth
+
+What the experiments came to, as `python scripts/experiments.py` measured it. Errors are mean
+squared differences of premultiplied red, green, blue and alpha to the target (of `isotropic`, to
+the target turned as it fits best; of `worm-moving`, to the target where it should have come to),
+over 8 growths with another chance than in training: at the trained number of steps, at 3 and at 10
+times as many. Recovery is from half planes cut through the middle; only what was trained with
+damage is meant to heal. Strips show steps {frames}, 3 and 10 times
+the trained steps, then a cut, 16 steps later, and healed; that of `nautilus` the end of each
+cycle, and below the last cycle from its first step on. Iterations are those that were done, of
+those planned: a run that was stopped goes on with the same command.
+
+Pictures that are not the project's own (*of* a name) are in the table only.
+"""
 
 
 def write(runs: Path, docs: Path) -> None:
-    """Write the table of all that was measured, and the strips beside it."""
-    lines = [
-        "# Growth",
-        "",
-        "What the experiments came to, as `python scripts/experiments.py` measured it. Errors are",
-        "mean squared differences of premultiplied red, green, blue and alpha to the target (of",
-        "`isotropic`, to the target turned as it fits best), over 8 growths with another chance",
-        "than in training: at the trained number of steps, at 3 and at 10 times as many. Recovery",
-        "is from half planes cut through the middle; only what was trained with damage is meant to",
-        "heal. Strips show steps " + ", ".join(map(str, FRAMES)) + ", 3 and 10 times the trained",
-        "steps, then a cut, 16 steps later, and healed.",
-        "",
-        "| experiment | " + " | ".join(COLUMNS) + " | besides |",
-        "|---" * (len(COLUMNS) + 2) + "|",
-    ]
-    strips = []
-    for preset in [f"{name}{end}" for name in EXPERIMENTS for end in ("", "-small")]:
-        file = runs / preset / "measured.json"
-        if not file.exists():
-            continue
+    """Add what was measured to the rows, and write their table and the strips."""
+    store, page = docs / "growth.json", docs / "growth.md"
+    rows: dict[str, Found] = json.loads(store.read_text()) if store.exists() else {}
+    docs.mkdir(parents=True, exist_ok=True)
+    for file in sorted(runs.glob("*/measured.json")):
         found = json.loads(file.read_text())
-        known = {*COLUMNS, "preset", "steps"}
-        besides = ", ".join(f"{key} {value}" for key, value in found.items() if key not in known)
-        cells = [str(found.get(column, "")) for column in COLUMNS]
-        lines.append(f"| `{preset}` | " + " | ".join(cells) + f" | {besides} |")
-        picture = runs / preset / "strip.png"
-        if picture.exists():
-            (docs / "growth").mkdir(parents=True, exist_ok=True)
-            (docs / "growth" / f"{preset}.png").write_bytes(picture.read_bytes())
-            look = EXPERIMENTS[preset.removesuffix("-small")].look_for
-            strips += ["", f"`{preset}`: {look}.", "", f"![{preset}](growth/{preset}.png)"]
-    (docs / "growth.md").write_text("\n".join([*lines, *strips]) + "\n")
+        rows[found["label"]] = found
+        picture = file.with_name("strip.png")
+        if found["shown"] and picture.exists():
+            (docs / "growth").mkdir(exist_ok=True)
+            name = str(found["label"]).replace(" ", "-")
+            (docs / "growth" / f"{name}.png").write_bytes(picture.read_bytes())
+    order = list(EXPERIMENTS)
+    rows = dict(sorted(rows.items(), key=lambda row: (order.index(str(row[1]["name"])), row[0])))
+    store.write_text(json.dumps(rows, indent=1) + "\n")
+    lines = [HEAD.format(frames=", ".join(map(str, FRAMES)))]
+    lines.append("| experiment | " + " | ".join(COLUMNS) + " | besides |")
+    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    strips = []
+    for label, found in rows.items():
+        known = {*COLUMNS, "label", "name", "shown", "steps"}
+        own = {key: value for key, value in found.items() if key not in known}
+        besides = "; ".join(f"{key}: {said(value)}" for key, value in own.items())
+        cells = [said(found.get(column, "")) for column in COLUMNS]
+        lines.append(f"| `{label}` | " + " | ".join(cells) + f" | {besides} |")
+        name = label.replace(" ", "-")
+        if found["shown"] and (docs / "growth" / f"{name}.png").exists():
+            look = EXPERIMENTS[str(found["name"])].look_for
+            strips += ["", f"`{label}`: {look}.", "", f"![{label}](growth/{name}.png)"]
+    kept = page.read_text().partition(BY_HAND)[1:] if page.exists() else ("", "")
+    text = "\n".join([*lines, *strips]) + "\n"
+    page.write_text(text + ("\n" + "".join(kept) if kept[0] else ""))
+
+
+def said(value: object) -> str:
+    """Write a number, an answer or a list of them."""
+    if isinstance(value, list):
+        return " and ".join(map(said, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ from nca_texture.targets.noise import Field, Picture, colour, ramp, smoothstep
 OVERSAMPLING = 4
 LARGEST = 1024  # pixels per side
 
+SHELL_MIDDLE = (-0.1, 0.1)  # x, y that the spiral of the nautilus winds around
+SHELL_MOUTH = 2.4  # radians from the right, downwards, at which a full-grown one ends
+SHELL_GROWTH = math.exp(0.1 * math.pi)  # of its size in a quarter of a turn
+
 
 class Sheet:
     """A transparent square that shapes are laid on, one over the other."""
@@ -203,25 +207,27 @@ def nautilus(n: int) -> NDArray[np.float64]:
 def nautilus_at(n: int, age: float, turn: float = 0.0) -> NDArray[np.float64]:
     """Draw the shell that has grown to ``age`` (1: full-grown), turned by so many radians.
 
-    Half a turn of its logarithmic spiral doubles it, near enough: a younger shell is a smaller one,
-    turned back.
+    A shell that is younger by a quarter of a turn of its logarithmic spiral is the same shell,
+    turned back by that and ``SHELL_GROWTH`` times smaller; but for its mouth it is a part of the
+    older one.
     """
     sheet = Sheet(n)
-    growth = 0.2  # of the logarithm of the radius, for a radian
-    u, v = sheet.turned(-0.12, 0.08, turn)
+    growth = math.log(SHELL_GROWTH) / (math.pi / 2)  # of the logarithm of the radius, for a radian
+    at_x, at_y = SHELL_MIDDLE
+    u, v = sheet.turned(at_x, at_y, turn)
     far, angle = np.hypot(u, v), np.arctan2(v, u)
-    end = 2.4 + math.log(max(age, 1e-3)) / growth
+    end = SHELL_MOUTH + math.log(max(age, 1e-3)) / growth
     for whorl in (3, 2, 1, 0):  # the youngest lies on top
         along = end - (end - angle) % (2 * math.pi) - 2 * math.pi * whorl
-        radius = 0.62 * np.exp(growth * (along - 2.4))
+        radius = 0.62 * np.exp(growth * (along - SHELL_MOUTH))
         inside = (0.46 - np.abs(far / radius - 1)) * radius
-        stripe = (0.5 + 0.5 * np.sin(along * 6.2)) * np.clip((end - along) / 1.6, 0, 1)
+        stripe = 0.5 + 0.5 * np.sin(along * 8)  # two in each quarter
         light = 0.25 + 0.75 * np.clip(inside / (0.46 * radius), 0, 1)
         base = _shade(light, ["#8f5a34", "#efd9b4", "#fff6e2"])
         dark = _shade(light, ["#5a1f0c", "#a8431c", "#c9662f"])
         sheet.lay(inside, base + (dark - base) * stripe[..., None])
-    radius = 0.62 * math.exp(growth * (end - 2.4))
-    x, y = radius * math.cos(end + turn) - 0.12, radius * math.sin(end + turn) + 0.08
+    radius = 0.62 * math.exp(growth * (end - SHELL_MOUTH))
+    x, y = radius * math.cos(end + turn) + at_x, radius * math.sin(end + turn) + at_y
     sheet.lay(sheet.ellipse(x, y, 0.46 * radius, 0.46 * radius), colour("#efd9b4"))
     sheet.lay(sheet.ellipse(x, y, 0.34 * radius, 0.34 * radius), colour("#5d3a28"))
     return sheet.picture

@@ -24,7 +24,7 @@ ARROWS = {
     "store": "recipe training files automaton targets errors",
     "presets": "experiments recipe training kernels",
     "imports": "recipe automaton kernels errors",
-    "experiments": "recipe training curriculum",
+    "experiments": "recipe training surgery curriculum targets",
     "recipe": "training surgery losses targets automaton kernels grid",
     "training": "pool surgery curriculum losses damage automaton noise devices",
     "surgery": "damage automaton noise",

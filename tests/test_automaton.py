@@ -40,6 +40,7 @@ KINDS = {
     "living": {"living": True, "grid": Grid("square", "torus")},
     "hex living": {"living": True, "grid": Grid("hex")},
     "learned": {"bank": "learned", "hidden": 20},
+    "atan": {"activation": "atan", "hidden": 20},
     "quantised": {"limits": Limits(2.0, 2.0, 2.0, 2.0), "bank": "distill-tf"},
 }
 
@@ -176,7 +177,7 @@ def test_two_halves_of_a_grid_can_run_at_different_speeds() -> None:
     assert torch.equal(grown[..., 10:], automaton.grow(state, 1)[..., 10:])
 
 
-@pytest.mark.parametrize("kind", ["square", "abs", "hex", "learned", "living"])
+@pytest.mark.parametrize("kind", ["square", "abs", "hex", "learned", "living", "atan"])
 def test_gradients_agree_with_finite_differences(kind: str) -> None:
     automaton = awake(**KINDS[kind]).double()
     names, parameters = zip(*automaton.named_parameters(), strict=True)
@@ -448,6 +449,9 @@ def test_limits_hold() -> None:
         (lambda: CellularAutomaton(channels=2), "at least 3"),
         (lambda: CellularAutomaton(channels=5, bank="munca-68"), "use 4"),
         (lambda: CellularAutomaton(fire_rate=0), "fire_rate is 0"),
+        (lambda: CellularAutomaton(activation="tanh"), "choose from relu, atan"),
+        (lambda: CellularAutomaton(activation="atan", rule="abs"), "set rule to 'mlp'"),
+        (lambda: CellularAutomaton(activation="atan", limits=Limits(hidden=2.0)), "no limit"),
         (lambda: CellularAutomaton(grid=Grid("hex")).seed(1, (5, 6)), "even number of rows"),
         (lambda: CellularAutomaton().grow(torch.zeros(1, 3, 8, 8)), r"expected a state \[B, 12"),
         (lambda: CellularAutomaton().grow(torch.zeros(1, 12, 8, 8), -1), "steps is -1"),

@@ -161,6 +161,13 @@ def test_what_a_target_cannot_run_is_refused(name: str) -> None:
         family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
 
 
+@pytest.mark.parametrize("name", [name for name in family.EXPORTERS if name != "json"])
+def test_what_no_target_can_run_is_refused(name: str) -> None:
+    automaton = random_automaton(channels=5, hidden=4, activation="atan")
+    with pytest.raises(InputError, match="the activation atan is not among relu"):
+        family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
+
+
 def test_one_file_of_the_pages_of_the_article_knows_no_classes() -> None:
     automaton = random_automaton(channels=5, hidden=4, condition="one-hot", classes=2)
     trained = [Trained(name="a", automaton=automaton)]

@@ -1,6 +1,8 @@
 """Pictures that grow from a cell: the mask of life, the regimes of training, classes, gardens."""
 
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,18 @@ from nca_texture.errors import MissingError
 from nca_texture.grid import Grid
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.classes import ByClass
+from nca_texture.losses.moving import Moving
 from nca_texture.losses.pixel import PixelLoss, premultiply
 from nca_texture.losses.rotation import RotationLoss
 from nca_texture.presets import PRESETS
 from nca_texture.recipe import fitted, goals_of, with_settings
 from nca_texture.render import composited, settle
 from nca_texture.store import load_checkpoint, load_model
+from nca_texture.surgery import Theatre, resampled
 from nca_texture.targets import FIGURES, describe_figures, read_classes, read_target, with_room
 from nca_texture.targets.emoji import find_font
-from nca_texture.targets.figures import nautilus_at, shown
-from nca_texture.training import TrainPlan, train
+from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, nautilus_at, shown
+from nca_texture.training import TrainPlan, judge, train
 
 TINY = tiny.without_loss(["--exemplar-size", "12", "--iterations", "6", *tiny.TINY])
 BATCH = ["--set", "training.batch_size=2", "--set", "automaton.channels=8"]
@@ -142,6 +146,19 @@ def test_figures_are_whole_and_have_room(name: str) -> None:
 def test_a_shell_of_half_its_age_is_half_as_large() -> None:
     whole, young = (shown(lambda n, age=age: nautilus_at(n, age), 64)[..., 3] for age in (1.0, 0.5))
     assert young.sum() == pytest.approx(whole.sum() / 4, rel=0.15)
+
+
+def test_a_shell_is_itself_turned_and_scaled_by_a_quarter() -> None:
+    ages = (1.0, SHELL_GROWTH, SHELL_GROWTH**2)
+    shells = [shown(lambda n, age=age: nautilus_at(n, age), 96) for age in ages]
+    pictures = [premultiply(torch.from_numpy(each).permute(2, 0, 1)[None]) for each in shells]
+    middle = [(1 + at) / 2 for at in SHELL_MIDDLE]
+    for younger, older in itertools.pairwise(pictures):
+        larger = resampled(younger, math.pi / 2, SHELL_GROWTH, middle)
+        known = resampled(torch.ones_like(younger), math.pi / 2, SHELL_GROWTH, middle) > 0.99
+        same = ((larger - older).square() * known).sum() / known.sum()
+        other = ((younger - older).square() * known).sum() / known.sum()
+        assert same < 0.003 < 0.03 < other
 
 
 def test_emoji_without_a_font_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +336,67 @@ def test_all_classes_have_their_turn_and_some_are_told_another() -> None:
     assert set(labels) == {0, 1, 2}
 
 
+# Pictures that move
+
+
+def test_a_figure_that_moves_is_at_its_goal_at_any_age() -> None:
+    target = with_room(read_target("figure:worm", exemplar_size=20), 2).image
+    goal, motion, source = premultiply(target), (0.5, -0.25), torch.Generator()
+    moving = Moving(PixelLoss(target), motion)
+    ages = torch.tensor([0, 6, 400])  # (3, -1) and (200, -100) cells, on 24 x 24
+    images = torch.cat([goal.roll(shift, (2, 3)) for shift in ((0, 0), (3, -1), (200, -100))])
+    grown = Grown(images, images, ages=ages)
+    assert moving(grown, source).tolist() == [0.0, 0.0, 0.0]
+    still = PixelLoss(target)(grown, source)
+    assert still[0] == 0
+    assert still[1:].min() > 0.001
+    late = replace(grown, ages=ages + 4)
+    assert moving(late, source).min() > 0.001
+    with pytest.raises(ValueError, match="give their ages"):
+        moving(replace(grown, ages=None), source)
+    leaf = images.clone().requires_grad_()
+    moving(Grown(leaf, leaf, ages=ages + 2), source).sum().backward()
+    assert leaf.grad is not None
+    assert (leaf.grad.abs().amax((1, 2, 3)) > 0).all()
+
+
+def test_every_sample_has_its_own_age_which_the_loss_is_told() -> None:
+    automaton, loss = creature(condition="one-hot", classes=2), Watching()
+    half_way, seen, counted = None, [], torch.zeros(8, dtype=torch.long)
+    settings = plan(iterations=8, reseed="worst", reseed_every=1, steps=(2, 3), pool_size=8)
+    for report in train(automaton, loss, settings):
+        ages = loss.shown[-1].ages
+        assert ages is not None
+        assert ages[0] == report.steps, "the first was sown just now"
+        seen += ages.tolist()
+        counted = report._run.pool.ages
+        if report.iteration == 4:
+            half_way = report.snapshot()
+    assert max(seen) > 2 * 3
+    assert half_way is not None
+    again = list(train(creature(condition="one-hot", classes=2), loss, settings, resume=half_way))
+    assert torch.equal(again[-1]._run.pool.ages, counted)
+    judged = creature()
+    watching = Watching()
+    judge(judged, watching, plan(judge_steps=9, steps=(2, 3)))
+    assert [each.ages.tolist() for each in watching.shown if each.ages is not None] == [
+        [mark] * 4 for mark in (3, 6, 9)
+    ]
+
+
+def test_a_moving_picture_is_asked_for_in_the_recipe() -> None:
+    recipe = PRESETS["worm-moving-small"].recipe
+    exemplar = with_room(read_target("figure:worm", exemplar_size=16), 2)
+    loss = next(iter(recipe.build_loss(exemplar).losses))
+    assert isinstance(loss, Moving)
+    assert loss.motion == (0.0, 0.25)
+    still = PRESETS["worm-fixed-small"].recipe
+    assert not isinstance(next(iter(still.build_loss(exemplar).losses)), Moving)
+    for setting in ("automaton.edge=y", "automaton.layout=hex"):
+        with pytest.raises(ValueError, match=r"target\.motion is .* set automaton\.edge"):
+            with_settings(recipe, [setting]).build_loss(exemplar)
+
+
 # The command
 
 
@@ -490,7 +568,9 @@ def test_every_experiment_runs_for_a_few_iterations(name: str) -> None:
         exemplar = with_room(exemplar, target.padding)
     recipe = fitted(recipe, exemplar)
     loss, goals = recipe.build_loss(exemplar), goals_of(recipe, exemplar)
-    reports = list(train(recipe.build_automaton(), loss, recipe.training, goals=goals))
+    automaton = recipe.build_automaton()
+    theatre = Theatre(automaton, recipe.event) if recipe.event else None
+    reports = list(train(automaton, loss, recipe.training, goals=goals, theatre=theatre))
     assert len(reports) == 2
     assert all(np.isfinite(report.loss) for report in reports)
 

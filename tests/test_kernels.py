@@ -554,6 +554,14 @@ def test_auto_takes_the_compiled_kernel_on_a_cpu() -> None:
     assert awake().double().kernel_for(state.double()) == "reference"
 
 
+def test_another_activation_is_the_reference_kernels() -> None:
+    automaton, state = awake(activation="atan"), noise(1, 6, 4, 3)
+    assert automaton.kernel_for(state) == "reference"
+    for kernel in ("cpu", "triton"):
+        with pytest.raises(ValueError, match="the activation atan is"):
+            automaton.grow(state, kernel=kernel)
+
+
 def test_without_a_compiler_the_reference_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_library", lambda: None)
     automaton, state = awake(), noise(1, 6, 4, 3)

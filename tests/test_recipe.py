@@ -424,7 +424,8 @@ def test_presets_that_need_no_network_build_their_loss(name: str) -> None:
     assert loss.weights == tuple(plan.weight for plan in recipe.losses)
     automaton = recipe.build_automaton()
     state = automaton.seed(2, (32, 32))
-    value = loss(Grown(automaton.to_image(state), state), torch.Generator().manual_seed(0))
+    grown = Grown(automaton.to_image(state), state, ages=torch.tensor([0, 9]))
+    value = loss(grown, torch.Generator().manual_seed(0))
     assert value.shape == (2,)
     assert (value > 0).all()
 

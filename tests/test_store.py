@@ -46,6 +46,7 @@ SHAPES: dict[str, AutomatonPlan] = {
     "muNCA": AutomatonPlan(
         channels=6, rule="abs", bank="munca-150", fire_rate=1.0, seed_kind="noise"
     ),
+    "atan": AutomatonPlan(activation="atan", hidden=16),
     "learned": AutomatonPlan(bank="learned", hidden=16, rgb_scale=0.5, rgb_offset=0.25),
     "quantised": AutomatonPlan(output_bias=True, limits=Limits(2.0, 2.0, 2.0, 1.5)),
 }

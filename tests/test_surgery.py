@@ -1,5 +1,6 @@
 """What befalls a growing state: each deed of a timeline does what it says and no more."""
 
+import math
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
 from nca_texture.recipe import timeline_from_toml
-from nca_texture.surgery import Deed, Event, Theatre
+from nca_texture.surgery import Deed, Event, Theatre, resampled
 
 TIMELINES = Path(__file__).resolve().parents[1] / "docs" / "timelines"
 
@@ -110,6 +111,50 @@ def test_a_grid_is_enlarged_around_its_middle() -> None:
     assert Theatre(automaton, events).size_at(SIZE, 2) == (18, 20)
 
 
+def test_what_is_resampled_is_turned_and_scaled_around_a_place() -> None:
+    field = torch.zeros(1, 2, 12, 16)
+    field[0, 0, 6, 9] = 1.0  # to the right of the cell at (6, 5), four cells away
+    turned = resampled(field, math.pi / 2, 1.0, (5.5 / 16, 6.5 / 12))
+    torch.testing.assert_close(turned[0, 0, 10, 5], torch.tensor(1.0))  # now below it
+    smaller = resampled(field, 0.0, 0.5, (5.5 / 16, 6.5 / 12))
+    torch.testing.assert_close(smaller[0, 0, 6, 7], torch.tensor(1.0))
+    automaton = creature(condition="one-hot", classes=2)
+    state = state_of(automaton)
+    event = Event(at=0, do="resample", angle=180.0)
+    grown = Theatre(automaton, [event])._do(event, state, [1, 2])
+    torch.testing.assert_close(grown[:, :8], state[:, :8].flip(2, 3))
+    assert torch.equal(grown[:, 8:], state[:, 8:]), "what is held is the same everywhere"
+
+
+def test_what_is_frozen_goes_along_when_all_is_resampled() -> None:
+    automaton = creature()
+    events = [
+        Event(at=0, do="freeze", rectangle=(0.25, 0.5, 0.5, 1.0)),
+        Event(at=2, do="resample", angle=180.0),
+    ]
+    grown = under(automaton, *events)
+    torch.testing.assert_close(grown[..., 8:], state_of(automaton)[..., :8].flip(2, 3))
+
+
+def test_only_what_lives_is_frozen_when_asked() -> None:
+    automaton = creature()
+    state = state_of(automaton)
+    state[..., 8:] = 0
+    event = Event(at=0, do="freeze", living=True)
+    grown = Theatre(automaton, [event]).grow(state, 3, seed=3)
+    assert torch.equal(grown[..., :8], state[..., :8])
+    assert grown[..., 8:11].abs().max() > 0
+    with pytest.raises(ValueError, match="do not live"):
+        Theatre(creature(living=False), [event])
+
+
+def test_an_event_may_come_several_times() -> None:
+    automaton = creature()
+    often = Event(at=1, do="damage", every=2, times=2)
+    once = [Event(at=at, do="damage") for at in (1, 3)]
+    assert torch.equal(under(automaton, often), under(automaton, *once))
+
+
 def test_perception_turns_and_cells_slow_down_where_they_are_told() -> None:
     automaton = creature()
     state = state_of(automaton)
@@ -165,6 +210,9 @@ def test_what_befalls_has_a_gradient() -> None:
         ("[[event]]\nat = 1\ndo = 'enlarge'", "size needs 2 numbers"),
         ("[[event]]\nat = -1\ndo = 'erase'", "count from 0"),
         ("[[event]]\nat = 1\ndo = 'class'", "name is missing"),
+        ("[[event]]\nat = 1\ndo = 'erase'\ntimes = 3", "with every at 1 or more"),
+        ("[[event]]\nat = 1\ndo = 'resample'\nscale = 0", "scale lies between"),
+        ("[[event]]\nat = 1\ndo = 'resample'\naround = [0.5]", "around needs 2 numbers"),
     ],
 )
 def test_a_mistake_in_a_timeline_is_one_sentence(text: str, words: str) -> None:
@@ -188,6 +236,8 @@ def test_deeds_that_an_automaton_cannot_undergo_are_refused() -> None:
         Theatre(creature(), [Event(at=0, do="class", name="b")])
     with pytest.raises(ValueError, match="not loaded"):
         Theatre(creature(), [Event(at=0, do="weights", model="b")])
+    with pytest.raises(ValueError, match="use --layout square"):
+        Theatre(creature(grid=Grid("hex", "zero")), [Event(at=0, do="resample")])
 
 
 TIMELINE = """

@@ -66,6 +66,7 @@ def _model_or_checkpoint(path: Path) -> dict[str, Any]:
         "parameters": automaton.num_parameters,
         "channels": automaton.channels,
         "hidden": automaton.hidden,
+        "activation": automaton.activation if automaton.rule == "mlp" else None,
         "grid": f"{recipe.automaton.layout}, tiles on {automaton.grid.wraps or 'no axis'}",
         "perception": recipe.automaton.bank,
         "fire rate": automaton.fire_rate,

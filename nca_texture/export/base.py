@@ -69,6 +69,7 @@ class Abilities:
     """What a target can run; whatever a model needs beyond it is a reason not to write it."""
 
     rules: tuple[str, ...] = ("mlp", "abs")
+    activations: tuple[str, ...] = ("relu",)
     layouts: tuple[str, ...] = ("square", "hex")
     edges: tuple[str, ...] = ("torus", "zero", "reflect", "replicate")
     living: bool = True
@@ -84,6 +85,7 @@ class Abilities:
         found = []
         for what, needed, known in (
             ("the rule", automaton.rule, self.rules),
+            ("the activation", automaton.activation, self.activations),
             ("the layout", automaton.grid.layout, self.layouts),
             *(("the edge", edge, self.edges) for edge in dict.fromkeys(automaton.grid.edges)),
         ):

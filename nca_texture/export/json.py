@@ -19,6 +19,7 @@ def describe(model: Trained) -> dict[str, Any]:
         "channels": automaton.channels,
         "own": automaton.own,  # the rule changes these; the others say what class a cell is of
         "hidden": automaton.hidden,
+        "activation": automaton.activation,
         "combine": automaton.perception.bank.combine,  # what is made of the two gradients
         "layout": automaton.grid.layout,
         "edges": list(automaton.grid.edges),

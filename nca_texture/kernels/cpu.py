@@ -181,6 +181,8 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append("filters that differ from cell to cell are the reference kernel's")
     if rule.combine != "plain":
         found.append("isotropic and steerable perception is the reference kernel's")
+    if rule.activation != "relu":
+        found.append(f"the activation {rule.activation} is the reference kernel's")
     if rule.fire_each:
         found.append("a mask for each element, not for each cell, is the reference kernel's")
     if rule.filters.shape[-1] > _MOST_SIZE:

@@ -7,6 +7,7 @@ for a few odd rows or columns: so a cell gets the same bits in any block, batch 
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -151,7 +152,8 @@ class _Panels:
     def __init__(self, rule: Rule, device: str) -> None:
         self.rule = rule
         self.rows = _PANEL.get(device, _PANEL_ELSEWHERE)
-        self.most = math.inf if rule.limits.hidden is None else rule.limits.hidden
+        most = math.inf if rule.limits.hidden is None else rule.limits.hidden
+        self.activation = _Relu(most) if rule.activation == "relu" else _Atan()
         self.first = _pad_to(_pad_to(rule.weight_in, 0), 1).t()
         self.bias = _pad_to(rule.bias_in, 0)
         out = rule.weight_out
@@ -169,28 +171,59 @@ class _Panels:
             outs = [torch.addmm(self.bias, panel, self.first) for panel in flat.split(self.rows)]
             update = torch.cat(outs)
         else:
-            update = _Layers.apply(flat, self.first, self.bias, self.last, self.rows, self.most)
+            weights = self.first, self.bias, self.last
+            update = _Layers.apply(flat, *weights, self.rows, self.activation)
         update = update[:count, :channels]
         if self.rule.bias_out is not None:
             update = update + self.rule.bias_out
         return update.reshape(cells.shape)
 
 
+@dataclass(frozen=True)
+class _Relu:
+    """Cut what is below zero, and above ``most``."""
+
+    most: float
+
+    def bend_(self, hidden: Tensor) -> Tensor:
+        return hidden.clamp_(0, self.most)
+
+    def back(self, gradient: Tensor, hidden: Tensor) -> Tensor:
+        return torch.ops.aten.hardtanh_backward(gradient, hidden, 0, self.most)
+
+
+@dataclass(frozen=True)
+class _Atan:
+    """Bend everything into +-pi / 2, as Growing Pokemon (R. Davis) has it."""
+
+    def bend_(self, hidden: Tensor) -> Tensor:
+        return hidden.atan_()
+
+    def back(self, gradient: Tensor, hidden: Tensor) -> Tensor:
+        return gradient / (1 + hidden.square())
+
+
 class _Layers(torch.autograd.Function):
-    """Two layers with the hidden one clamped to [0, most]; backward makes it anew, not in panels.
+    """Two layers with the hidden one bent by an activation; backward makes it anew, not in panels.
 
     What a gradient is may depend on the size of the batch in its last bits; a state may not.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, first: Tensor, bias: Tensor, last: Tensor, rows: int, most: float
+        ctx: Any,
+        x: Tensor,
+        first: Tensor,
+        bias: Tensor,
+        last: Tensor,
+        rows: int,
+        activation: _Relu | _Atan,
     ) -> Tensor:
         ctx.save_for_backward(x, first, bias, last)
-        ctx.most = most
+        ctx.activation = activation
         out = x.new_empty(len(x), last.shape[1])
         for panel, to in zip(x.split(rows), out.split(rows), strict=True):
-            hidden = torch.addmm(bias, panel, first).clamp_(0, most)
+            hidden = activation.bend_(torch.addmm(bias, panel, first))
             torch.mm(hidden, last, out=to)
         return out
 
@@ -200,9 +233,8 @@ class _Layers(torch.autograd.Function):
         (gradient,) = gradients
         x, first, bias, last = ctx.saved_tensors
         hidden = torch.addmm(bias, x, first)
-        back = gradient @ last.t()
-        back = torch.ops.aten.hardtanh_backward(back, hidden, 0, ctx.most)
-        hidden.clamp_(0, ctx.most)
+        back = ctx.activation.back(gradient @ last.t(), hidden)
+        hidden = ctx.activation.bend_(hidden)
         return back @ first.t(), x.t() @ back, back.sum(0), hidden.t() @ gradient, None, None
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Activation = Literal["relu", "atan"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Rule:
     combine: Literal["plain", "norm", "steer"] = "plain"  # what is made of the two gradients
     held: int = 0  # the last so many channels keep what they are; no living mask clears them
     fire_each: bool = False  # whether an element fires is drawn for each channel, not for each cell
+    activation: Activation = "relu"  # of the hidden layer
     precision: Precision = "float32"  # of what is multiplied in matrix products; sums are float32
     models: int = 1
 

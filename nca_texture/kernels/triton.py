@@ -67,6 +67,8 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append("filters that differ from cell to cell are not supported")
     if rule.combine != "plain":
         found.append("isotropic and steerable perception is not supported")
+    if rule.activation != "relu":
+        found.append(f"the activation {rule.activation} is not supported")
     if rule.fire_each:
         found.append("a mask for each element, not for each cell, is not supported")
     channels, filters = _padded_sizes(rule)
