@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from nca_texture.export.base import Abilities, Exporter, Trained
-from nca_texture.export.stepping import GLSL, colours_source, groups_of, step_source, title
+from nca_texture.export.stepping import (
+    GLSL,
+    colours_source,
+    groups_of,
+    mask_source,
+    step_source,
+    title,
+)
 
 ABILITIES = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
 
@@ -87,7 +94,8 @@ class GlslExporter(Exporter):
                 "{ return after[nca_index(group, x, y)]; }\n"
             )
             buffers = _version_first(head, _BUFFERS.format(access="readonly", more=third))
-            found["mask.comp"] = f"{buffers}{read}\n{step}\n{_MASK.format(groups=groups)}"
+            mask = mask_source(model, GLSL)
+            found["mask.comp"] = f"{buffers}{read}\n{mask}\n{_MASK.format(groups=groups)}"
         return {name: text.encode() for name, text in found.items()}
 
     def advice(self, models: Sequence[Trained]) -> list[str]:

@@ -127,25 +127,29 @@ def step_source(model: Trained, dialect: Dialect, *, band: bool = False) -> str:
     ``nca_alive``, but only ``nca_lives``, which looks at one state.
     """
     automaton = model.automaton
+    mask = lives_source if band else mask_source
+    parts = [mask(model, dialect), _seed(automaton, dialect), _step(automaton, dialect, band)]
+    return "\n".join([dialect.chance, *parts])
+
+
+def mask_source(model: Trained, dialect: Dialect) -> str:
+    """Write what ``lives_source`` does and, where there is a living mask, ``nca_alive``."""
+    automaton = model.automaton
+    if not automaton.living:
+        return lives_source(model, dialect)
+    now = "nca_lives(x, y, width, height)"
     parts = [
-        dialect.chance,
         lives_source(model, dialect),
-        _seed(automaton, dialect),
-        _step(automaton, dialect, band),
+        _neighbour(dialect, "nca_at_after", "nca_read_after"),
+        _lives(automaton, dialect, "nca_lives_after", "nca_at_after"),
+        dialect.function("bool", "nca_alive", _CELL),
+        f"  return {now} && {now.replace('(', '_after(', 1)};\n}}\n",
     ]
-    if automaton.living and not band:
-        now = "nca_lives(x, y, width, height)"
-        parts += [
-            _neighbour(dialect, "nca_at_after", "nca_read_after"),
-            _lives(automaton, dialect, "nca_lives_after", "nca_at_after"),
-            dialect.function("bool", "nca_alive", _CELL),
-            f"  return {now} && {now.replace('(', '_after(', 1)};\n}}\n",
-        ]
     return "\n".join(parts)
 
 
 def lives_source(model: Trained, dialect: Dialect) -> str:
-    """Write edges, ``nca_erased`` and, where there is a living mask, ``nca_lives``."""
+    """Write edges, neighbours, ``nca_erased`` and, where there is a living mask, ``nca_lives``."""
     automaton = model.automaton
     parts = [
         *(_edge(dialect, axis, automaton.grid.edges[i]) for i, axis in enumerate("yx")),
