@@ -1,7 +1,9 @@
 """What shaders are tested with: models of every kind, and what runs shaders without a GPU."""
 
 import functools
+import importlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -124,8 +126,15 @@ def opengl() -> Any:
     return context
 
 
+def _triton_first() -> None:
+    """Load Triton, which torch does later: its LLVM and that of Mesa, once it is there, crash."""
+    with suppress(ImportError):
+        importlib.import_module("triton")
+
+
 @functools.cache
 def _opengl() -> Any:
+    _triton_first()
     moderngl = pytest.importorskip("moderngl", reason="moderngl is not installed")
     try:
         return moderngl.create_context(standalone=True, backend="egl", require=430)
@@ -136,6 +145,7 @@ def _opengl() -> Any:
 @functools.cache
 def webgpu() -> Any:
     """Find a device of WebGPU, a processor if nothing else, or skip the test and say why."""
+    _triton_first()
     wgpu = pytest.importorskip("wgpu", reason="wgpu is not installed")
     try:
         return wgpu.gpu.request_adapter_sync(force_fallback_adapter=False).request_device_sync()
