@@ -34,6 +34,11 @@ CASES: dict[str, dict[str, Any]] = {
         "channels": 8, "hidden": 9, "living": True, "seed_kind": "cell", "bank": "growing-2020",
         "grid": Grid("hex", "torus"), "rgb_offset": 0.0, "seed_place": (0.3, 0.9),
     },
+    "dying": {
+        "channels": 6, "hidden": 9, "living": True, "seed_kind": "cell", "bank": "growing-2020",
+        "grid": Grid("square", "zero"), "rgb_offset": 0.0, "output_bias": True,
+        "condition": "one-hot", "classes": 2,
+    },
     "one-hot": {
         "channels": 5, "hidden": 8, "output_bias": True, "condition": "one-hot", "classes": 3,
     },
@@ -89,6 +94,11 @@ def model(case: str) -> Trained:
             parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
         if automaton.living and automaton.bias_out is not None:
             automaton.bias_out[3] = 0.2  # it grows
+        if case == "dying":  # cells come and go until the end
+            assert automaton.weight_out is not None
+            assert automaton.bias_out is not None
+            automaton.weight_out[3] *= 10
+            automaton.bias_out[3] = 0.1
     if case in MIXTURES:
         automaton = automaton.planted([Plant(automaton.seed_place, MIXTURES[case])])
     return Trained(name=case.replace(" ", "_"), automaton=automaton.requires_grad_(False), steps=9)
