@@ -7,6 +7,7 @@ are shared. One thread, because a fork keeps no other.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,10 @@ if not torch.cuda.is_available():
     # Triton's kernels are tested in its interpreter then. It has to be asked for before anything
     # imports Triton, as torchvision does.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's job in the background ignores Ctrl+C, and so would every process that a test stops.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVER = """
 import json, os, resource, signal, sys, traceback
