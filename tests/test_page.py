@@ -180,6 +180,25 @@ def test_on_long_rows_the_cells_of_the_reference_act(
     tab.close()
 
 
+def test_no_more_is_written_at_once_than_a_device_can(browser: Browser, many: Path) -> None:
+    """Some refuse targets that are too large together, though there are not too many."""
+    tab = opened(browser, many, "engine=webgl&paused=1&size=16x12&seed=7", size=(400, 300))
+    found = tab.run("""(() => {
+        const { engine } = nca.app;
+        const { gl } = engine;
+        const before = engine.mostOutputs();
+        let count = 0;
+        const draw = gl.drawBuffers.bind(gl);
+        gl.drawBuffers = (targets) => { count = targets.length; draw(targets); };
+        gl.checkFramebufferStatus = () =>
+            (count > 4 ? gl.FRAMEBUFFER_UNSUPPORTED : gl.FRAMEBUFFER_COMPLETE);
+        return [before, engine.mostOutputs(), gl.getParameter(gl.MAX_DRAW_BUFFERS), gl.getError()];
+    })()""")
+    assert found == [found[2], 4, found[2], 0]
+    assert found[2] > 4
+    tab.close()
+
+
 @pytest.mark.parametrize("engine", ["webgl", "webgpu"])
 def test_rotation_scale_and_size_of_a_step_are_those_of_grow(
     browser: Browser, many: Path, engine: str

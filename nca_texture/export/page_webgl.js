@@ -397,7 +397,7 @@ class WebGLEngine {
     this.formats = can.filter((name) => this.renders(name));
     this.format = this.formats.includes(format) ? format : this.formats[0];
     this.range = Math.max(...MODELS.map((model) => model.range));
-    const outputs = gl.getParameter(gl.MAX_DRAW_BUFFERS);
+    const outputs = this.mostOutputs();
     this.outputs = Math.min(GROUPS, outputs);
     // Packed cells of which one pass makes the update: two, where it can write as much.
     this.abreast = outputs >= 2 * GROUPS ? 2 : 1;
@@ -499,6 +499,21 @@ class WebGLEngine {
     for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
       gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
     }
+  }
+
+  // Layers that one pass can write: devices limit how many, and some how large they are together.
+  mostOutputs() {
+    const { gl } = this;
+    let count = gl.getParameter(gl.MAX_DRAW_BUFFERS);
+    const texture = this.layers(2, 2, count);
+    for (; count > 1; --count) {
+      const frame = this.frameOf(texture, [0, count]);
+      const whole = gl.checkFramebufferStatus(gl.FRAMEBUFFER) === gl.FRAMEBUFFER_COMPLETE;
+      gl.deleteFramebuffer(frame);
+      if (whole) break;
+    }
+    gl.deleteTexture(texture);
+    return count;
   }
 
   // A texture of so many vectors of four for each cell.
