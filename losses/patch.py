@@ -26,7 +26,7 @@ def blur(images: Tensor, *, wrap: bool) -> Tensor:
     """Smooth ``images`` [B, C, H, W] with a 5 x 5 Gaussian of sigma 1.
 
     Beyond the border lies the far side (``wrap``), or the border again. Two products with matrices
-    take a fifth of the time of convolutions, which are slow on few channels.
+    take a third to a fifth of the time of convolutions, which are slow on few channels.
     """
     down, across = (
         _smoothing(length, wrap, images.dtype, images.device) for length in images.shape[-2:]

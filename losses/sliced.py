@@ -144,7 +144,11 @@ class SlicedLoss(Loss):
             self.register_buffer(f"goal{k}", torch.cat(pictures, -1)[0], persistent=False)
 
     def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
-        """Score each sample; returns [B], 0 at the target whatever the directions are."""
+        """Score each sample; returns [B].
+
+        At the target it is 0 whatever the directions are or, where ``samples`` are drawn, as small
+        as two draws are alike.
+        """
         value = grown.image.new_zeros(len(grown.image), dtype=torch.float32)
         pixels = grown.image.shape[-2] * grown.image.shape[-1]
         for k, ours in enumerate(self._measure(grown.image, self.border)):

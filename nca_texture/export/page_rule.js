@@ -252,6 +252,9 @@ const WGSL = {
 
 const decimal = (value) => (Number.isInteger(value) ? `${value}.0` : String(value));
 
+// Whether engines pack the cells of `model` that act: not where nearly all do.
+const packs = (model) => model.fire_by === 'cell' && model.fire_rate < 0.8;
+
 // Statements that turn what a cell sees into `u0`, `u1`, ...: its update, before the fire rate; or
 // what several cells of a row see, whose names end in `marks`, so that a weight is read once for all.
 // Around them stand: `cell`; `columns` of the cells around and whether there are any, `across`; turn

@@ -155,9 +155,6 @@ void main() {
     texelFetch(updated, place + ivec3(0, 0, ${i}), 0) : raw(cell, first + ${i});`).join('\n  ')}
 }`;
 
-// Whether the cells of `model` that act are packed: not where nearly all do.
-const packs = (model) => model.fire_by === 'cell' && model.fire_rate < 0.8;
-
 // One step of a model: of every cell, or of those that act, packed, `abreast` of them at a time. The
 // groups of channels from `first` on are written; packed, those of one cell after those of the other.
 function glslStep(model, packed, range, format, inBlock, [first, count], abreast) {
