@@ -2,8 +2,12 @@
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any, cast
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 WEIGHTS = Path(__file__).with_name("compact.safetensors")
 
@@ -36,9 +40,9 @@ def compact_stages() -> list[tuple[str, nn.Module]]:
     for name, (width, read, written) in _CONVOLUTIONS.items():
         if read:
             parts = {
-                "enter": nn.Conv2d(channels, read, 1, bias=False),
+                "enter": _Pointwise(channels, read, 1, bias=False),
                 "mix": nn.Conv2d(read, written, 3, padding=1, bias=False),
-                "leave": nn.Conv2d(written, width, 1),
+                "leave": _Pointwise(written, width, 1),
             }
             convolution: nn.Module = nn.Sequential(OrderedDict(parts))
         else:
@@ -48,3 +52,41 @@ def compact_stages() -> list[tuple[str, nn.Module]]:
             stages.append((_POOLED[name], nn.MaxPool2d(2)))
         channels = width
     return stages
+
+
+class _Pointwise(nn.Conv2d):
+    """A convolution of 1 x 1; on one core it takes half of the time that torch's does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map features [B, C, H, W] to [B, D, H, W]."""
+        return cast(Tensor, _Product.apply(input, self.weight, self.bias))
+
+
+class _Product(torch.autograd.Function):
+    """Features [B, C, H, W] times a matrix [D, C, 1, 1], with a gradient for the features alone."""
+
+    @staticmethod
+    def forward(ctx: Any, flow: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(matrix)
+        return _multiply(flow, matrix, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        (matrix,) = ctx.saved_tensors
+        turned = matrix.transpose(0, 1).to(gradients[0].dtype)
+        return _multiply(gradients[0], turned, None), None, None
+
+
+def _multiply(flow: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply features [B, C, H, W] by ``matrix`` [D, C, 1, 1].
+
+    Rows of pixels pass for pictures: torch leaves large batches to oneDNN, and does small ones in
+    one thread with a matrix product of its own, at half the pace.
+    """
+    batch, channels, height, width = flow.shape
+    rows = flow.permute(0, 2, 3, 1).reshape(batch * height, 1, width, channels)
+    made = F.conv2d(rows.permute(0, 3, 1, 2), matrix, bias)
+    made = made.permute(0, 2, 3, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+    # Not a view any more: it will be written over.
+    return made.new_empty(0).set_(made.untyped_storage(), 0, made.shape, made.stride())

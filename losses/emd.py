@@ -81,18 +81,24 @@ class EmdLoss(Loss):
         self.network = load_network(features, layers, weights)
         self.samples = samples
         with torch.no_grad():
-            sets = [self._measure(picture) for picture in premultiply(target).split(1)]
+            sets = [
+                self.network.at_places(picture, lambda name, count: None).values()
+                for picture in premultiply(target).split(1)
+            ]
         for k, pictures in enumerate(zip(*sets, strict=True)):
             self.register_buffer(f"goal{k}", torch.cat(pictures, 1), persistent=False)
 
     def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
         """Score each sample; returns [B]. All samples are read at the same places."""
         value = grown.image.new_zeros(len(grown.image), dtype=torch.float32)
-        for k, ours in enumerate(self._measure(grown.image)):
-            goal = self.get_buffer(f"goal{k}")
-            count = min(ours.shape[1], goal.shape[1], self.samples)
-            ours = _draw(ours, count, generator)
-            goal = _draw(goal, count, generator).expand(len(ours), -1, -1)
+        goals = dict(zip(self.network.layers, self.buffers(recurse=False), strict=True))
+
+        def choose(layer: str, count: int) -> Tensor:
+            return self._some(count, goals[layer].shape[1], generator)
+
+        for layer, ours in self.network.at_places(grown.image, choose).items():
+            chosen = self._some(goals[layer].shape[1], ours.shape[1], generator)
+            goal = goals[layer][:, send(chosen, ours.device)].expand(len(ours), -1, -1)
             with full_precision(ours):
                 value = value + relaxed_emd(ours, goal) + moment_distance(ours, goal)
         return value
@@ -101,12 +107,6 @@ class EmdLoss(Loss):
         """Stack the goals of ``losses``; see ``Loss.stack``."""
         return stack_buffers(losses)
 
-    def _measure(self, image: Tensor) -> list[Tensor]:
-        """Take the features [B, h*w, D] of each layer of ``image`` [B, 3 or 4, H, W]."""
-        return [features.flatten(2).mT for features in self.network(image).values()]
-
-
-def _draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Choose ``count`` places of ``rows`` [B, n, D] without repetition: [B, count, D]."""
-    places = torch.randperm(rows.shape[1], generator=generator)[:count]
-    return rows[:, send(places, rows.device)]
+    def _some(self, count: int, most: int, generator: torch.Generator) -> Tensor:
+        """Draw up to ``samples`` or ``most`` of ``count`` places, without repetition."""
+        return torch.randperm(count, generator=generator)[: min(self.samples, most)]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.devices import send
+from nca_texture.kernels.plans import sinkhorn_plan
 from nca_texture.losses.base import Grown, Loss, stack_goals
 
 METHODS = ("sinkhorn", "sliced")
@@ -18,8 +19,6 @@ BORDERS = ("wrap", "inside")
 _MOST_LEVELS = 5
 _ACROSS = 3  # so many patches at least lie side by side in what was grown
 _MOST_PATCHES = 16384  # of the exemplar, to find its principal directions
-_LEAST_SUM = 1e-30
-_LEAST_EXPONENT = -80.0  # its power is next to nothing, but a normal float32: others are slow
 
 
 def blur(images: Tensor, *, wrap: bool) -> Tensor:
@@ -109,54 +108,6 @@ def squared_distances(left: Tensor, right: Tensor) -> Tensor:
     """Compare every row of ``left`` [B, n, D] with every row of ``right`` [B, m, D]: [B, n, m]."""
     norms = left.square().sum(-1)[:, :, None] + right.square().sum(-1)[:, None, :]
     return norms.baddbmm_(left, right.mT, alpha=-2).clamp_(min=0)
-
-
-def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Find the entropic transport plan between two sets of equal weights.
-
-    ``cost`` [B, n, m] to plan [B, n, m], whose rows sum to 1/n exactly and whose columns sum to 1/m
-    when enough ``iterations`` were made. ``epsilon`` is in units of each sample's mean cost. It is
-    reached in four stages, and what a stage scaled is absorbed into the potentials before the next
-    (Schmitzer, "Stabilized Sparse Scaling Algorithms", 2019): products of a matrix and a vector do
-    the work of logarithms of sums, and float32 is enough.
-    """
-    if cost.device.type == "cpu" and len(cost) > 1:  # one at a time stays in the cache
-        return torch.cat([sinkhorn_plan(each, epsilon, iterations) for each in cost.split(1)])
-    _, rows, columns = cost.shape
-    scale = cost.mean((1, 2), keepdim=True).clamp(min=torch.finfo(cost.dtype).tiny * 1e8)
-    cost = cost / scale
-    stages = [max(epsilon, 1.0) ** (1 - k / 3) * epsilon ** (k / 3) for k in range(4)]
-    f = cost.new_zeros(len(cost), rows, 1)
-    g = cost.new_zeros(len(cost), 1, columns)
-    kernel = torch.empty_like(cost)
-    u, v = torch.ones_like(f), torch.ones_like(g)
-    for stage, temperature in enumerate(stages):
-        torch.sub(f, cost, out=kernel).add_(g).div_(temperature)
-        kernel.clamp_(min=_LEAST_EXPONENT).exp_()
-        u, v = _scale(kernel, iterations // 4 + (stage >= 4 - iterations % 4))
-        f = f + temperature * u.log()
-        g = g + temperature * v.log()
-    return kernel.mul_(u).mul_(v)
-
-
-def _scale(kernel: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Find what rows [B, n, 1] and columns [B, 1, m] of ``kernel`` [B, n, m] are multiplied by."""
-    batch, rows, columns = kernel.shape
-    if batch == 1:  # matrices and vectors proper take a third of the time
-        matrix, over, beside = kernel[0], kernel.new_ones(rows), kernel.new_empty(columns)
-        across = matrix.mT
-        share, share_beside = (kernel.new_full((1,), 1 / count) for count in (rows, columns))
-        for _ in range(iterations):
-            torch.mv(across, over, out=beside)
-            torch.div(share_beside, beside.clamp_min_(_LEAST_SUM), out=beside)
-            torch.mv(matrix, beside, out=over)
-            torch.div(share, over.clamp_min_(_LEAST_SUM), out=over)
-        return over[None, :, None], beside[None, None]
-    u, v = kernel.new_ones(batch, rows, 1), kernel.new_ones(batch, 1, columns)
-    for _ in range(iterations):
-        v = columns**-1 / (kernel.mT @ u).mT.clamp(min=_LEAST_SUM)
-        u = rows**-1 / (kernel @ v.mT).clamp(min=_LEAST_SUM)
-    return u, v
 
 
 def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:

@@ -199,6 +199,38 @@ def test_only_the_picture_has_a_gradient_and_all_is_float32(weights: Path) -> No
     assert not any(m.training for m in net.modules())
 
 
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [
+        ("compact", "image relu1_1 relu2_1 relu4_1"),
+        ("compact", "conv1_1 relu1_1 pool3"),
+        ("squeezenet1_1", "relu1 fire2_pre_relu fire2 fire9"),
+    ],
+)
+def test_features_at_places_are_those_of_the_whole_layer(
+    network: str, layers: str, weights: Path
+) -> None:
+    net = FeatureNetwork(network, layers.split(), weights if network == "squeezenet1_1" else None)
+    places = {name: torch.tensor([3, 0, 3, 1]) for name in net.layers[:-1]}  # and of one layer: all
+    image = torch.rand(2, 3, 40, 48, requires_grad=True)
+    whole = {name: each.flatten(2).mT for name, each in net(image).items()}
+    expected = {name: rows[:, places.get(name, slice(None))] for name, rows in whole.items()}
+    counts = {}
+
+    def choose(name: str, count: int) -> Tensor | None:
+        counts[name] = count
+        return places.get(name)
+
+    rows = net.at_places(image, choose)
+    assert counts == {name: each.shape[1] for name, each in whole.items()}
+    gradients = []
+    for found in (expected, rows):
+        score = sum((each * each.detach().cos()).square().mean() for each in found.values())
+        gradients.append(torch.autograd.grad(score, image)[0])
+    torch.testing.assert_close(rows, expected)
+    torch.testing.assert_close(*gradients)
+
+
 def test_the_smallest_picture_passes_and_a_smaller_one_is_refused(weights: Path) -> None:
     net = FeatureNetwork("squeezenet1_1", weights=weights)
     side = net.smallest
@@ -403,8 +435,7 @@ def test_the_network_of_the_package_is_there_with_nothing_else_at_hand() -> None
 
 def test_the_network_of_the_package_sees_nothing_beyond_a_picture_s_border() -> None:
     # The zeros around a picture have to stay zeros between its narrow layers, as in VGG19.
-    net = FeatureNetwork("compact", ["conv1_2"])
-    for parts in net.stages.modules():
+    for _, parts in compact.compact_stages():
         if isinstance(parts, nn.Sequential):
             for name in ("enter", "mix"):
                 assert parts.get_submodule(name).bias is None
@@ -421,6 +452,21 @@ def test_with_a_circular_border_features_are_those_of_the_endless_tiling() -> No
     turned = net(tile.roll((8, 16), (2, 3)), "circular")["relu4_1"]
     torch.testing.assert_close(turned, once["relu4_1"].roll((1, 2), (2, 3)), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(net(tile)["relu4_1"], once["relu4_1"])
+
+
+def test_gradients_on_a_torus_are_those_of_the_endless_tiling() -> None:
+    net = FeatureNetwork("compact", ["relu1_1", "relu3_1"])
+    tile = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    once, tiled = net(tile, "circular"), net(tile.repeat(1, 1, 3, 3), "zeros")
+    gradients = []
+    for middle in (False, True):
+        score = tile.new_zeros(())
+        for layer, features in once.items():
+            height, width = features.shape[-2:]
+            each = tiled[layer][..., height : 2 * height, width : 2 * width] if middle else features
+            score = score + (each * torch.arange(each.numel()).view_as(each).cos()).mean()
+        gradients.append(torch.autograd.grad(score, tile)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
 
 
 def test_the_network_of_the_package_comes_close_to_vgg19() -> None:

@@ -436,10 +436,10 @@ def test_a_kernel_asked_for_is_the_one_that_runs(
 def test_threads_change_no_bit(whose: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if cpu.instruction_set() is None:
         pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
-    if whose == "torch's" and cpu._team() is None:
+    if whose == "torch's" and cpu.share_team() is None:
         pytest.skip("torch runs its loops without OpenMP's GOMP_parallel here")
     if whose == "its own":
-        monkeypatch.setattr(cpu, "_team", lambda: None)
+        monkeypatch.setattr(cpu, "share_team", lambda: None)
     monkeypatch.setattr(cpu, "_SHARE", 1)
     automaton = awake(**LAWS[kind])
     state = noise(2, automaton.channels, 30, 9)
@@ -563,7 +563,7 @@ def test_another_activation_is_the_reference_kernels() -> None:
 
 
 def test_without_a_compiler_the_reference_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_library", lambda: None)
+    monkeypatch.setattr(cpu, "load_library", lambda: None)
     automaton, state = awake(), noise(1, 6, 4, 3)
     assert automaton.kernel_for(state) == "reference"
     with pytest.raises(ValueError, match="it was not compiled when this version was installed"):
@@ -571,10 +571,10 @@ def test_without_a_compiler_the_reference_takes_over(monkeypatch: pytest.MonkeyP
 
 
 def test_steps_compiled_from_other_sources_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    if cpu._library() is None:
+    if cpu.load_library() is None:
         pytest.skip("the cpu kernel was not compiled: no C compiler at installation")
     monkeypatch.setattr(cpu, "_Job", type("_Job", (cpu._Job,), {"_fields_": [("new", c_int)]}))
-    assert cpu._library.__wrapped__() is None
+    assert cpu.load_library.__wrapped__() is None
 
 
 @on_cuda

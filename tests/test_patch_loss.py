@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from nca_texture.kernels import cpu
+from nca_texture.kernels.plans import sinkhorn_plan
 from nca_texture.losses.base import Grown
 from nca_texture.losses.patch import (
     PatchLoss,
@@ -15,7 +17,6 @@ from nca_texture.losses.patch import (
     leading_directions,
     patches_at,
     pyramid,
-    sinkhorn_plan,
     sliced_distance,
     squared_distances,
     transport,
@@ -52,6 +53,41 @@ def test_rows_of_a_plan_are_exact_after_few_iterations() -> None:
     cost = torch.rand(3, 20, 30, generator=source(1)) ** 4
     plan = sinkhorn_plan(cost, 0.02, 4)
     torch.testing.assert_close(plan.sum(2), torch.full((3, 20), 1 / 20))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (16, 16), (1, 7), (5, 1), (33, 19)])
+@pytest.mark.parametrize("iterations", [0, 3, 20])
+def test_compiled_plans_are_those_of_double_precision(
+    size: tuple[int, int], iterations: int
+) -> None:
+    if cpu.load_library() is None:
+        pytest.skip("the package was installed without a compiler")
+    cost = torch.rand(3, *size, generator=source(1)) ** 4
+    expected = sinkhorn_plan(cost.double(), 0.02, iterations)
+    torch.testing.assert_close(
+        sinkhorn_plan(cost, 0.02, iterations).double(), expected, rtol=1e-3, atol=1e-8
+    )
+
+
+def test_plans_do_not_depend_on_the_number_of_threads() -> None:
+    cost = torch.rand(5, 70, 50, generator=source(1))
+    before = torch.get_num_threads()
+    plans = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            plans.append(sinkhorn_plan(cost, 0.01, 12))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(plans[0], plans[1])
+    assert torch.equal(plans[0], plans[2])
+
+
+def test_plans_without_a_compiler_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = torch.rand(2, 30, 50, generator=source(1))
+    compiled = sinkhorn_plan(cost, 0.02, 20)
+    monkeypatch.setattr(cpu, "load_library", lambda: None)
+    torch.testing.assert_close(sinkhorn_plan(cost, 0.02, 20), compiled, rtol=1e-3, atol=1e-8)
 
 
 def test_a_plan_approaches_the_best_assignment() -> None:

@@ -71,6 +71,30 @@ struct sums {
   float *in_weight, *in_bias, *out_weight, *out_bias, *coefs;
 };
 
+enum { STAGES = 4, PLAN_LANES = 16 };
+#define LEAST_SUM 1e-30f
+#define LEAST_COST 1e-30
+#define LEAST_EXPONENT -80.0f /* its power is next to nothing, but a normal float: others are slow */
+
+/* Transport plans of one size. The same fields, in the same order, as _Plans in plans.py. */
+struct plans {
+  int32_t count, rows, columns, threads;
+  int32_t iterations[STAGES];
+  float temperatures[STAGES];
+  const float *costs; /* [count, rows, columns] */
+  float *plans;       /* the same */
+  void (*team)(void (*)(void *), void *, unsigned, unsigned); /* OpenMP's threads, or NULL */
+};
+
+/* Rows of a kernel are filled up with zeros. */
+static inline long stride_of(const struct plans *plans) {
+  return (plans->columns + PLAN_LANES - 1L) / PLAN_LANES * PLAN_LANES;
+}
+
+static long plan_memory(const struct plans *plans) {
+  return (plans->rows + 3L) * stride_of(plans) + 2L * plans->rows;
+}
+
 /* First word of pcg4d (Jarzynski and Olano, JCGT 2020). */
 static inline uint32_t hash(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
   x = x * 1664525u + 1013904223u;
@@ -126,6 +150,7 @@ static int near_life(const struct job *job, const uint8_t *alive, long y, long x
 #define NV 6
 #define BF16 0
 BEGIN("avx512f,avx512vl,avx512bw,avx512dq,fma")
+#include "cpu_plan.h"
 #include "cpu_step.h"
 END
 
@@ -142,6 +167,7 @@ END
 #define NV 3
 #define BF16 0
 BEGIN("avx2,fma")
+#include "cpu_plan.h"
 #include "cpu_step.h"
 END
 
@@ -165,6 +191,7 @@ END
 #define VL 4
 #define NV PLAIN_NV
 #define BF16 0
+#include "cpu_plan.h"
 #include "cpu_step.h"
 
 typedef void forward_strip(const struct job *, struct scratch *, long, uint32_t, const float *,
@@ -172,20 +199,23 @@ typedef void forward_strip(const struct job *, struct scratch *, long, uint32_t,
 typedef void backward_strip(const struct job *, struct scratch *, struct sums *, long, uint32_t,
                             const float *, const uint8_t *, const float *, float *, long, long);
 
+typedef void make_plan(const struct plans *, const float *, float *, float *);
+
 static const struct set {
   const char *name;
   forward_strip *forward;
   backward_strip *backward;
+  make_plan *plan; /* NULL: as without bfloat16 */
 } SETS[] = {
 #if defined(__x86_64__)
-    {"avx512", forward_strip_avx512, backward_strip_avx512},
-    {"avx2", forward_strip_avx2, backward_strip_avx2},
+    {"avx512", forward_strip_avx512, backward_strip_avx512, make_plan_avx512},
+    {"avx2", forward_strip_avx2, backward_strip_avx2, make_plan_avx2},
 #endif
-    {"plain", forward_strip_plain, backward_strip_plain},
+    {"plain", forward_strip_plain, backward_strip_plain, make_plan_plain},
 #if defined(__x86_64__)
     /* Only by name: products of bfloat16, and the same slowly where a processor has none. */
-    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16},
-    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16},
+    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16, NULL},
+    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16, NULL},
 #endif
 };
 
@@ -563,3 +593,36 @@ EXPORT int job_size(void) { return sizeof(struct job); }
 EXPORT int grow(const struct job *job, const char *set) { return run(job, set, 0); }
 
 EXPORT int grow_back(const struct job *job, const char *set) { return run(job, set, 1); }
+
+struct planners {
+  struct plans plans;
+  make_plan *plan;
+  atomic_int taken, done;
+};
+
+/* A thread without memory of its own leaves its share to the others. */
+static void make_plans(void *given) {
+  struct planners *planners = given;
+  const struct plans *plans = &planners->plans;
+  const long size = (long)plans->rows * plans->columns;
+  float *memory = malloc(plan_memory(plans) * sizeof(float));
+  for (int k; memory && (k = atomic_fetch_add(&planners->taken, 1)) < plans->count;) {
+    planners->plan(plans, plans->costs + k * size, plans->plans + k * size, memory);
+    atomic_fetch_add(&planners->done, 1);
+  }
+  free(memory);
+}
+
+EXPORT int plans_size(void) { return sizeof(struct plans); }
+
+/* Make plans, whole ones by each thread; 0, or 1 when memory is short. */
+EXPORT int make_all_plans(const struct plans *plans, const char *name) {
+  const struct set *set = find_set(name);
+  if (!set || !set->plan) return 1;
+  struct planners planners = {.plans = *plans, .plan = set->plan};
+  if (plans->team && plans->threads > 1)
+    plans->team(make_plans, &planners, (unsigned)plans->threads, 0);
+  else
+    make_plans(&planners);
+  return atomic_load(&planners.done) < plans->count;
+}

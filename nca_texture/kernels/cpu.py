@@ -40,7 +40,8 @@ _LARGE = 2**22  # bytes; what is smaller is in good hands with torch
 _MOST_HELD = 4  # pieces of memory: a training iteration uses three at a time
 
 
-def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    """List fields of one kind for a structure."""
     return [(name, kind) for name in names.split()]
 
 
@@ -48,18 +49,18 @@ class _Job(ctypes.Structure):
     """``struct job`` of cpu.c: the same fields in the same order."""
 
     _fields_ = (
-        *_fields(
+        *fields(
             ctypes.c_int32,
             "kind batch height width channels lanes filters size radius parities hidden wide "
             "inputs inputs_stride inputs_rows inputs_lanes channels_rows bank "
             "always limit_map living hex strip groups threads steps first_step first_slot keep "
             "held",
         ),
-        *_fields(
+        *fields(
             ctypes.c_float,
             "dt percept_limit hidden_limit update_limit state_limit threshold",
         ),
-        *_fields(
+        *fields(
             ctypes.c_void_p,
             "rows columns near_rows near_columns limit seeds coefs "
             "in_weight out_weight in_back out_back in_bias out_bias "
@@ -70,8 +71,8 @@ class _Job(ctypes.Structure):
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
-    """Load the compiled steps, or None where the package was installed without them.
+def load_library() -> ctypes.CDLL | None:
+    """Load the compiled code, or None where the package was installed without them.
 
     Those that were compiled from older sources, as in an editable install, would misread a job.
     """
@@ -137,7 +138,7 @@ def _find_team() -> int | None:
         return None
 
 
-def _team() -> int | None:
+def share_team() -> int | None:
     """Share torch's threads where that can be: others would wait while these spin for more work.
 
     In a process that was forked they are gone, and OpenMP would wait for them without end.
@@ -157,7 +158,7 @@ def _instructions(precision: str) -> str | None:
 
 def instruction_set(wanted: str | None = None) -> str | None:
     """Name the best instruction set here (avx512, avx2, plain), or ``wanted`` if it is here."""
-    library = _library()
+    library = load_library()
     if library is None:
         return None
     found = library.instruction_set(wanted.encode() if wanted else None)
@@ -167,7 +168,7 @@ def instruction_set(wanted: str | None = None) -> str | None:
 def reasons(rule: Rule, state: Tensor) -> list[str]:
     """List what keeps this kernel from running ``rule`` on ``state``."""
     found = []
-    if _library() is None:
+    if load_library() is None:
         found.append("it was not compiled when this version was installed (no C compiler?)")
     if state.device.type != "cpu":
         found.append(f"the state is on {state.device.type}")
@@ -451,7 +452,7 @@ class _Steps:
         keep: bool = False,
         first_slot: int = 0,
     ) -> None:
-        library = _library()
+        library = load_library()
         assert library is not None  # reasons() was asked
         worth = self.batch * self.height * self.width * steps // _SHARE
         job = _Job(
@@ -461,7 +462,7 @@ class _Steps:
             first_step=signed(start),
             first_slot=first_slot,
             keep=int(keep),
-            team=_team(),
+            team=share_team(),
         )
         for name, array in (self.arrays | work).items():
             setattr(job, name, None if array is None else array.data_ptr())

@@ -103,10 +103,10 @@ class Yardstick:
         pairs = zip(self._features(network, picture, wraps), self._clouds[network], strict=True)
         for layer, (ours, theirs) in enumerate(pairs):
             chance = torch.Generator().manual_seed(layer)
-            directions = draw_directions(len(theirs), _DIRECTIONS, chance).to(theirs.device)
+            directions = draw_directions(theirs.shape[1], _DIRECTIONS, chance).to(theirs.device)
             with full_precision(ours):
                 way = sliced_distances(ours[None], theirs, directions).mean()
-                spread = (directions.mT @ theirs).var(1, correction=0).mean()
+                spread = (theirs @ directions).var(0, correction=0).mean()
             apart.append((way / spread.clamp(min=1e-12)).sqrt().item())
         return sum(apart) / len(apart)
 
@@ -118,10 +118,10 @@ class Yardstick:
         return found
 
     def _features(self, name: str, pictures: Tensor, wraps: str) -> list[Tensor]:
-        """Take the features [D, n] of each style layer, of all ``pictures`` together."""
+        """Take the features [n, D] of each style layer, of all ``pictures`` together."""
         border = "circular" if wraps == "xy" else "replicate"
-        layers = self.networks[name](pictures, border).values()
-        return [features.transpose(0, 1).flatten(1) for features in layers]
+        layers = self.networks[name].at_places(pictures, lambda *_: None, border).values()
+        return [features.flatten(0, 1) for features in layers]
 
     def _patch_distance(self, picture: Tensor, wrap: bool) -> float:
         """Compare patches of ``picture`` [1, 3, h, w] and target by sliced transport.
@@ -135,15 +135,15 @@ class Yardstick:
             zip(_patches(picture, wrap=wrap), self._patches, strict=False)
         ):
             chance = torch.Generator().manual_seed(level)
-            directions = draw_directions(len(theirs), _DIRECTIONS, chance).to(theirs.device)
+            directions = draw_directions(theirs.shape[1], _DIRECTIONS, chance).to(theirs.device)
             way = sliced_distances(ours[None], theirs, directions).mean()
-            spread = (directions.mT @ theirs).var(1, correction=0).mean()
+            spread = (theirs @ directions).var(0, correction=0).mean()
             apart.append((way / (spread + _VISIBLE)).sqrt().item())
         return sum(apart) / len(apart)
 
 
 def _patches(pictures: Tensor, *, wrap: bool) -> list[Tensor]:
-    """Cut patches [D, n], evenly spread, out of each band of ``pictures`` [B, 3, H, W]."""
+    """Cut patches [n, D], evenly spread, out of each band of ``pictures`` [B, 3, H, W]."""
     found = []
     levels = pyramid(pictures, _LEVELS, wrap=wrap)
     for level, images in enumerate(levels):
@@ -156,7 +156,7 @@ def _patches(pictures: Tensor, *, wrap: bool) -> list[Tensor]:
         if level and count < _FEWEST:
             break
         places = draw(count, _SAMPLES, torch.Generator().manual_seed(level)).to(images.device)
-        found.append(patches_at(images[None], places, _PATCH, wrap=whole)[0].mT.contiguous())
+        found.append(patches_at(images[None], places, _PATCH, wrap=whole)[0])
     return found
 
 
@@ -202,14 +202,14 @@ def _decibels(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _lab(pictures: Tensor) -> Tensor:
-    """Turn pixels into CIELAB: [3, n], evenly spread over ``pictures`` [B, 3, H, W]."""
-    pixels = rgb_to_lab(pictures.clamp(0, 1)).transpose(0, 1).flatten(1)
-    places = draw(pixels.shape[1], _COLOURS, torch.Generator().manual_seed(0))
-    return pixels[:, places.to(pixels.device)]
+    """Turn pixels into CIELAB: [n, 3], evenly spread over ``pictures`` [B, 3, H, W]."""
+    pixels = rgb_to_lab(pictures.clamp(0, 1)).movedim(1, -1).flatten(0, 2)
+    places = draw(len(pixels), _COLOURS, torch.Generator().manual_seed(0))
+    return pixels[places.to(pixels.device)]
 
 
 def _colour_distance(ours: Tensor, theirs: Tensor) -> float:
-    """Compare two sets of colours [3, n]: how far one has to move to be the other, on average."""
+    """Compare two sets of colours [n, 3]: how far one has to move to be the other, on average."""
     directions = draw_directions(3, _DIRECTIONS, torch.Generator().manual_seed(0)).to(ours.device)
     # Along a random direction of space, half of a way is seen.
     return 2 * sliced_distances(ours[None], theirs, directions).sqrt().mean().item()
