@@ -45,28 +45,27 @@ def _smoothing(length: int, wrap: bool, dtype: torch.dtype, device: torch.device
     return matrix.to(device, dtype)
 
 
-def pyramid(images: Tensor, levels: int, *, wrap: bool) -> list[Tensor]:
+def pyramid(images: Tensor, levels: int, *, wrap: bool) -> list[tuple[Tensor, Tensor]]:
     """Halve ``images`` [B, C, H, W] again and again, keeping every phase of the subsampling.
 
-    Level l is [B, 4**l, C, H / 2**l, W / 2**l]: there are four ways of keeping every second pixel,
-    and with all of them a shift of the image only reorders its patches. A side that cannot be
-    halved loses its last row or column.
+    Level l is [B, 4**l, C, H / 2**l, W / 2**l], and comes with itself smoothed: there are four ways
+    of keeping every second pixel, and with all of them a shift of the image only reorders its
+    patches. A side that cannot be halved loses its last row or column.
     """
     batch = len(images)
-    levels_done = [images[:, None]]
-    for _ in range(levels - 1):
-        fine = levels_done[-1].flatten(0, 1)
+    fine, found = images[:, None], []
+    for _ in range(levels):
+        smooth = blur(fine.flatten(0, 1), wrap=wrap)
+        found.append((fine, smooth.view_as(fine)))
         height, width = (length // 2 * 2 for length in fine.shape[-2:])
-        smooth = blur(fine, wrap=wrap)[..., :height, :width]
-        phases = [smooth[..., y::2, x::2] for y, x in product((0, 1), repeat=2)]
-        levels_done.append(torch.stack(phases, 1).unflatten(0, (batch, -1)).flatten(1, 2))
-    return levels_done
+        phases = [smooth[..., y:height:2, x:width:2] for y, x in product((0, 1), repeat=2)]
+        fine = torch.stack(phases, 1).unflatten(0, (batch, -1)).flatten(1, 2)
+    return found
 
 
-def sharpen(images: Tensor, amount: float, *, wrap: bool) -> Tensor:
-    """Exaggerate the detail of ``images`` [B, P, C, H, W] (unsharp masking)."""
-    flat = images.flatten(0, 1)
-    return (flat + amount * (flat - blur(flat, wrap=wrap))).view_as(images)
+def sharpen(images: Tensor, smooth: Tensor, amount: float) -> Tensor:
+    """Exaggerate the detail that ``images`` have and ``smooth`` ones have not (unsharp masking)."""
+    return torch.lerp(smooth, images, 1 + amount)
 
 
 def count_patches(images: Tensor, size: int, *, wrap: bool) -> int:
@@ -243,8 +242,8 @@ class PatchLoss(Loss):
         self.across = _ACROSS if levels is None else 1
         most = _MOST_LEVELS if levels is None else levels
         self.levels = _count_levels(target, size, most)
-        for level, images in enumerate(pyramid(target.float(), self.levels, wrap=False)):
-            sharp = sharpen(images, unsharp, wrap=False)
+        for level, each in enumerate(pyramid(target.float(), self.levels, wrap=False)):
+            sharp = sharpen(*each, unsharp)
             # The pictures of a set are so many more phases of one.
             exemplar = sharp.flatten(0, 1)[None]
             self.register_buffer(f"level{level}", exemplar, persistent=False)
@@ -266,10 +265,10 @@ class PatchLoss(Loss):
             )
         levels = _count_levels(image, self.size * self.across, self.levels)
         draws = []
-        for level, images in enumerate(pyramid(image, levels, wrap=self.wrap)):
+        for level, each in enumerate(pyramid(image, levels, wrap=self.wrap)):
             # A torus that was not halved evenly has a seam: its patches stay off it.
             whole = self.wrap and all(side % 2**level == 0 for side in image.shape[-2:])
-            sharp = sharpen(images, self.unsharp, wrap=self.wrap)
+            sharp = sharpen(*each, self.unsharp)
             exemplar = self.get_buffer(f"level{level}")
             draws.append(
                 _Draw(

@@ -18,7 +18,7 @@ from nca_texture.losses.features import (
     full_precision,
     have_weights,
 )
-from nca_texture.losses.patch import blur, count_patches, draw, patches_at, pyramid
+from nca_texture.losses.patch import count_patches, draw, patches_at, pyramid
 from nca_texture.losses.sliced import draw_directions, sliced_distances
 from nca_texture.seams import check_seams
 
@@ -146,12 +146,12 @@ def _patches(pictures: Tensor, *, wrap: bool) -> list[Tensor]:
     """Cut patches [n, D], evenly spread, out of each band of ``pictures`` [B, 3, H, W]."""
     found = []
     levels = pyramid(pictures, _LEVELS, wrap=wrap)
-    for level, images in enumerate(levels):
+    for level, (images, smooth) in enumerate(levels):
         # Pictures of one texture are so many more phases of one.
-        images = images.flatten(0, 1)
         whole = wrap and all(side % 2**level == 0 for side in pictures.shape[-2:])
         if level < len(levels) - 1:
-            images = images - blur(images, wrap=whole)
+            images = images - smooth
+        images = images.flatten(0, 1)
         count = count_patches(images[None], _PATCH, wrap=whole)
         if level and count < _FEWEST:
             break
