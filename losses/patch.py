@@ -105,8 +105,11 @@ def draw(total: int, count: int, generator: torch.Generator) -> Tensor:
 
 def squared_distances(left: Tensor, right: Tensor) -> Tensor:
     """Compare every row of ``left`` [B, n, D] with every row of ``right`` [B, m, D]: [B, n, m]."""
-    norms = left.square().sum(-1)[:, :, None] + right.square().sum(-1)[:, None, :]
-    return norms.baddbmm_(left, right.mT, alpha=-2).clamp_(min=0)
+    # |x|**2 + |y|**2 - 2 x y as one product.
+    lengths = [side.square().sum(-1, keepdim=True) for side in (left, right)]
+    ours = torch.cat([left * -2, lengths[0], torch.ones_like(lengths[0])], -1)
+    theirs = torch.cat([right, torch.ones_like(lengths[1]), lengths[1]], -1)
+    return (ours @ theirs.mT).clamp_(min=0)
 
 
 def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -300,8 +303,9 @@ class PatchLoss(Loss):
     ) -> Tensor:
         """Draw ``samples`` in two halves, [2, B, n, D], from [B, P, C, H, W]: alike in each."""
         total = count_patches(images, self.size, wrap=wrap)
-        halves = [send(draw(total, -(-samples // 2), generator), images.device) for _ in range(2)]
-        return torch.stack([patches_at(images, places, self.size, wrap=wrap) for places in halves])
+        places = torch.cat([draw(total, -(-samples // 2), generator) for _ in range(2)])
+        cut = patches_at(images, send(places, images.device), self.size, wrap=wrap)
+        return cut.unflatten(1, (2, -1)).transpose(0, 1)
 
     def _every(self, exemplar: Tensor) -> Tensor:
         """Cut the patches of ``exemplar`` [1, P, C, H, W], or so many that more teach nothing."""

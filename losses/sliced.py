@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss, stack_buffers
@@ -37,12 +39,26 @@ def sliced_distances(features: Tensor, goal: Tensor, directions: Tensor) -> Tens
     order. ``goal`` is resampled to n quantiles when m differs. The order is a constant in the
     gradient, as it is in that of a sort.
     """
-    projected = (features @ directions).mT
-    with torch.no_grad():
-        quantiles = _resample(_sort((goal @ directions).mT), projected.shape[-1])
-        order = _argsort(projected)
-        aims = torch.empty_like(projected).scatter_(-1, order, quantiles.expand_as(projected))
-    return (projected - aims).square()
+    return cast(Tensor, _Ways.apply(features, goal, directions))
+
+
+class _Ways(torch.autograd.Function):
+    """What ``sliced_distances`` says, without the copies that its parts would keep."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, goal: Tensor, directions: Tensor) -> Tensor:
+        ways = directions.mT @ features.mT
+        quantiles = _resample(_sort(directions.mT @ goal.mT), ways.shape[-1])
+        aims = torch.empty_like(ways).scatter_(-1, _argsort(ways), quantiles.expand_as(ways))
+        ways -= aims
+        ctx.save_for_backward(ways, directions)
+        return ways.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        ways, directions = ctx.saved_tensors
+        return (2 * gradients[0] * ways).mT @ directions.mT, None, None
 
 
 def _resample(quantiles: Tensor, count: int) -> Tensor:
@@ -68,17 +84,15 @@ def _sort(rows: Tensor) -> Tensor:
 
 
 def _argsort(rows: Tensor) -> Tensor:
-    """Index ``rows`` [..., n] in ascending order; they may carry gradients.
+    """Index ``rows`` [..., n] in ascending order.
 
     Of float32 numbers on a CPU, those closer than 1/100000 of the row's range may change places.
     """
-    rows = rows.detach()
     bits = max(rows.shape[-1] - 1, 1).bit_length()
     if rows.device.type != "cpu":
         return rows.argsort(-1)
     if rows.dtype != torch.float32 or bits > _PLACE_BITS:
         return torch.from_numpy(np.argsort(rows.numpy(), axis=-1))
-    rows = rows.contiguous()
     low, high = rows.amin(-1, keepdim=True), rows.amax(-1, keepdim=True)
     # A whole number less, so that rounding leaves them below 2**(31 - bits).
     stretch = (2.0 ** (31 - bits) - 2**8) / (high - low).clamp_(min=torch.finfo(torch.float32).tiny)
