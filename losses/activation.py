@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import FeatureNetwork, before_relu, load_network
+from nca_texture.losses.features import FeatureNetwork, load_network
+from nca_texture.losses.networks import before_relu
 
 
 class ActivationLoss(Loss):

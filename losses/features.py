@@ -1,101 +1,27 @@
-"""Pretrained image networks, cut after the last layer that is asked for, and their weights.
+"""Features of pictures: a pretrained network that answers with some of its layers."""
 
-A network is a list of named stages, each of which can be kept. Its layers are
-
-- vgg16, vgg19: ``conv1_1 relu1_1 conv1_2 relu1_2 pool1 conv2_1 ...`` to ``pool5``;
-- compact: those of vgg19 to ``relu4_1``, to whose features it comes close; part of the package;
-- squeezenet1_1: ``conv1 relu1 pool1 fire2 fire3 pool3 fire4 fire5 pool5 fire6 ... fire9``;
-- googlenet: ``conv1 maxpool1 conv2 conv3 maxpool2 inception3a ... inception5b``;
-- inception_v3: ``Conv2d_1a_3x3 ... Conv2d_4a_3x3 maxpool2 Mixed_5b ... Mixed_7c``;
-
-``image``, the normalised picture itself, in all of them; and in the last three each block again as
-``..._pre_relu``, before its ReLU. ``layer_names`` lists them. VGG16's layers 1, 6, 11, 18 and 25 of
-the published recipes (torchvision's count) are ``relu1_1`` to ``relu5_1``.
-"""
-
-import os
-import pickle
-import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torchvision import models
-from torchvision.models.googlenet import BasicConv2d as GoogLeNetConv
-from torchvision.models.inception import BasicConv2d as InceptionConv
-from torchvision.models.squeezenet import Fire
 
 from nca_texture.devices import send
-from nca_texture.errors import InputError, MissingError
-from nca_texture.losses import compact
-
-COMPACT = "compact"  # the one network whose weights are part of the package
-
-STYLE_LAYERS = {
-    COMPACT: ("relu1_1", "relu2_1", "relu3_1", "relu4_1"),
-    "vgg16": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-    "vgg19": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-    "inception_v3": ("Conv2d_1a_3x3", "Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5b", "Mixed_5d"),
-    "googlenet": ("conv1", "conv3", "inception3a", "inception3b", "inception4a"),
-    "squeezenet1_1": ("relu1", "fire3", "fire5", "fire7", "fire9"),
-}
-NETWORKS = tuple(STYLE_LAYERS)
+from nca_texture.losses.networks import IMAGE, build_stages, pool_first, style_layers, up_to
+from nca_texture.losses.weights import load_weights
 
 PRECISIONS = ("float32", "bfloat16")
 _FLOAT32_ONLY = ("squeezenet1_1",)  # gradients would turn by ten degrees; it is small anyway
 BORDERS = ("zeros", "circular", "replicate")
 
-IMAGE = "image"
-_PRE_RELU = "_pre_relu"
-
-# The convolutions whose outputs a block joins: their ReLUs are drawn together behind the block.
-_ENDS = {
-    "InceptionA": "branch1x1 branch5x5_2 branch3x3dbl_3 branch_pool",
-    "InceptionB": "branch3x3 branch3x3dbl_3",
-    "InceptionC": "branch1x1 branch7x7_3 branch7x7dbl_5 branch_pool",
-    "InceptionD": "branch3x3_2 branch7x7x3_4",
-    "InceptionE": "branch1x1 branch3x3_2a branch3x3_2b branch3x3dbl_3a branch3x3dbl_3b branch_pool",
-    "Inception": "branch1 branch2.1 branch3.1 branch4.1",
-}
-
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-_NORM_EPSILON = 0.001  # of the batch norm in torchvision's Inception networks
-
 # Given the name of a layer and the number of its places, which of them are wanted; None: all.
 Choice = Callable[[str, int], Tensor | None]
 
 _LARGEST_SIDE = 1024  # where the search for the smallest picture a network can take ends
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of a network: what it is called here, and under which keys torchvision keeps it."""
-
-    name: str
-    prefix: str
-    module: nn.Module
-
-
-@dataclass(frozen=True)
-class WeightsStatus:
-    """Where the weights of one network are, for a listing."""
-
-    network: str
-    path: Path | None  # None when they are not on this machine
-    place: str  # how they were found, or "not here"
-    url: str  # where torchvision has them; empty for the one that ships with the package
-    megabytes: float  # of that file
 
 
 class FeatureNetwork(nn.Module):
@@ -131,12 +57,12 @@ class FeatureNetwork(nn.Module):
             )
         self.precision = precision
         self.layers = style_layers(network) if layers is None else tuple(layers)
-        stages = _pool_first(_cut(network, _stages(network), self.layers), self.layers)
+        stages = pool_first(up_to(network, build_stages(network), self.layers), self.layers)
         self.network = network
         self.names = tuple(stage.name for stage in stages)
         self.stages = nn.ModuleList(stage.module for stage in stages)
         self.smallest, self.channels = self._measure()
-        self.source, (mean, std) = _load(network, stages, weights)
+        self.source, (mean, std) = load_weights(network, stages, weights)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         # Features of a place side by side: a tenth to a fifth faster on a CPU.
@@ -227,6 +153,45 @@ class FeatureNetwork(nn.Module):
         picture = torch.empty(1, 3, side, side, device="meta")
         kept = self._run(picture)
         return {name: features.shape[1] for name, features in kept.items()}
+
+
+def load_network(
+    network: str,
+    layers: Sequence[str] | None = None,
+    weights: str | Path | FeatureNetwork | None = None,
+    precision: str = "float32",
+) -> FeatureNetwork:
+    """Build a ``FeatureNetwork``, or share the one that is given for its weights."""
+    if not isinstance(weights, FeatureNetwork):
+        return FeatureNetwork(network, layers, weights, precision)
+    asked = network, style_layers(network) if layers is None else tuple(layers)
+    if asked != (weights.network, weights.layers):
+        raise ValueError(f"a network of other layers is there already: {', '.join(weights.layers)}")
+    if precision != weights.precision:
+        raise ValueError(f"the network that is there already multiplies in {weights.precision}")
+    return weights
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Tell whether ``device`` has instructions for products of bfloat16: else they are slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public names
+    return any(getattr(torch.cpu, name, lambda: False)() for name in known)
+
+
+def full_precision(image: Tensor) -> AbstractContextManager:
+    """Suspend autocast where ``image`` is: style statistics are taken in float32."""
+    return torch.autocast(image.device.type, enabled=False)
+
+
+def over_white(image: Tensor) -> Tensor:
+    """Lay premultiplied ``image`` [B, 4, H, W] over white; [B, 3, H, W] is returned as it is."""
+    if image.shape[1] == 3:
+        return image
+    return image[:, :3] + 1 - image[:, 3:].clamp(0, 1)
 
 
 class _Places(torch.autograd.Function):
@@ -349,407 +314,3 @@ def _wrap(flow: Tensor, y: int, x: int) -> Tensor:
     padded[:, :, :y] = inside[:, :, height - y :]
     padded[:, :, y + height :] = inside[:, :, :y]
     return padded
-
-
-def load_network(
-    network: str,
-    layers: Sequence[str] | None = None,
-    weights: str | Path | FeatureNetwork | None = None,
-    precision: str = "float32",
-) -> FeatureNetwork:
-    """Build a ``FeatureNetwork``, or share the one that is given for its weights."""
-    if not isinstance(weights, FeatureNetwork):
-        return FeatureNetwork(network, layers, weights, precision)
-    asked = network, style_layers(network) if layers is None else tuple(layers)
-    if asked != (weights.network, weights.layers):
-        raise ValueError(f"a network of other layers is there already: {', '.join(weights.layers)}")
-    if precision != weights.precision:
-        raise ValueError(f"the network that is there already multiplies in {weights.precision}")
-    return weights
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether ``device`` has instructions for products of bfloat16: else they are slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public names
-    return any(getattr(torch.cpu, name, lambda: False)() for name in known)
-
-
-def full_precision(image: Tensor) -> AbstractContextManager:
-    """Suspend autocast where ``image`` is: style statistics are taken in float32."""
-    return torch.autocast(image.device.type, enabled=False)
-
-
-def over_white(image: Tensor) -> Tensor:
-    """Lay premultiplied ``image`` [B, 4, H, W] over white; [B, 3, H, W] is returned as it is."""
-    if image.shape[1] == 3:
-        return image
-    return image[:, :3] + 1 - image[:, 3:].clamp(0, 1)
-
-
-def layer_names(network: str) -> tuple[str, ...]:
-    """List the layers of ``network`` from shallow to deep."""
-    return (IMAGE, *(stage.name for stage in _stages(network)))
-
-
-def style_layers(network: str) -> tuple[str, ...]:
-    """List the layers of ``network`` that style statistics are taken of when none are named."""
-    _check_network(network)
-    return STYLE_LAYERS[network]
-
-
-def before_relu(network: str, layer: str) -> str:
-    """Name the layer that ``layer`` of ``network`` is the ReLU of; itself when it is no ReLU."""
-    stages = _cut(network, _stages(network), [layer])
-    behind = len(stages) > 1 and isinstance(stages[-1].module, nn.ReLU)
-    return stages[-2].name if behind else layer
-
-
-def find_weights(network: str, weights: str | Path | None = None) -> tuple[Path, str]:
-    """Say which file the weights of ``network`` would be loaded from, and how it was found.
-
-    Looks at the file ``weights`` and nowhere else when it is given; those of ``compact`` are part
-    of the package; then in the folder NCA_TEXTURE_WEIGHTS for ``<network>.safetensors``, then in
-    torchvision's cache. Opens nothing, downloads nothing. Raises ``InputError`` when ``weights`` is
-    no file, ``MissingError`` when none are found.
-    """
-    _check_network(network)
-    if weights is not None:
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise InputError(f"there is no weights file {path}; name a file, or leave it out")
-        return path, "the file that was named"
-    if network == COMPACT:
-        return compact.WEIGHTS, "part of the package"
-    for path, description in _places(network):
-        if path is not None and path.is_file():
-            return path, description
-    permit = "unset NCA_TEXTURE_OFFLINE and " if _offline() else ""
-    raise MissingError(
-        f"{_nowhere(network)}; {permit}download them with `nca-texture weights fetch {network}` "
-        f"({_megabytes(network):.0f} MB), or name a file with --weights"
-    )
-
-
-def have_weights(network: str, weights: str | Path | None = None) -> bool:
-    """Tell whether the weights of ``network`` are on this machine; uses no network."""
-    try:
-        find_weights(network, weights)
-    except (MissingError, InputError):
-        return False
-    return True
-
-
-def fetch_weights(network: str) -> Path:
-    """Download torchvision's weights of ``network`` into its cache, unless they are there.
-
-    Those of ``compact`` always are. Raises ``MissingError`` when NCA_TEXTURE_OFFLINE=1 or the
-    download fails.
-    """
-    if network == COMPACT:
-        return compact.WEIGHTS
-    path = _cache_path(network)
-    if path.is_file():
-        return path
-    if _offline():
-        raise MissingError(
-            f"the weights of {network} are not in {path}, and NCA_TEXTURE_OFFLINE forbids to "
-            "download them; unset it, or name a file with --weights"
-        )
-    url = _url(network)
-    digits = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed by torch; its hash is part of the name.
-        torch.hub.download_url_to_file(
-            url, str(path), hash_prefix=digits[1] if digits else None, progress=False
-        )
-    except (OSError, RuntimeError) as reason:
-        raise MissingError(
-            f"the weights of {network} could not be downloaded from {url} to {path.parent}: "
-            f"{reason}; get them on another machine, or name a file with --weights"
-        ) from reason
-    return path
-
-
-def weights_status() -> list[WeightsStatus]:
-    """List where the weights of each network are; uses no network."""
-    rows = []
-    for network in NETWORKS:
-        path, place = find_weights(network) if have_weights(network) else (None, "not here")
-        rows.append(WeightsStatus(network, path, place, _url(network), _megabytes(network)))
-    return rows
-
-
-def _check_network(network: str) -> None:
-    if network not in NETWORKS:
-        raise ValueError(f"no network is called {network!r}; there are {', '.join(NETWORKS)}")
-
-
-def _places(network: str) -> list[tuple[Path | None, str]]:
-    """List where weights may lie, in the order they are looked for."""
-    folder = os.environ.get("NCA_TEXTURE_WEIGHTS")
-    ours = Path(folder).expanduser() / f"{network}.safetensors" if folder else None
-    how = "NCA_TEXTURE_WEIGHTS" if folder else "NCA_TEXTURE_WEIGHTS, which is not set"
-    return [(ours, how), (_cache_path(network), "torchvision's cache")]
-
-
-def _offline() -> bool:
-    return os.environ.get("NCA_TEXTURE_OFFLINE", "") not in ("", "0")
-
-
-def _published(network: str) -> Any:
-    """Describe torchvision's own weights, from which all published recipes start."""
-    _check_network(network)
-    return models.get_model_weights(network)["IMAGENET1K_V1"]
-
-
-def _url(network: str) -> str:
-    return "" if network == COMPACT else _published(network).url
-
-
-def _megabytes(network: str) -> float:
-    if network == COMPACT:
-        return compact.WEIGHTS.stat().st_size / 1e6
-    return float(_published(network).meta["_file_size"])
-
-
-def _cache_path(network: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / _url(network).rpartition("/")[2]
-
-
-def _stages(network: str) -> list[Stage]:
-    """Build all of ``network`` without a number in it (on the meta device), as a list of stages."""
-    _check_network(network)
-    with torch.device("meta"):
-        if network == COMPACT:
-            stages = [Stage(name, name, module) for name, module in compact.compact_stages()]
-        elif network.startswith("vgg"):
-            stages = _vgg_stages(models.get_model(network, weights=None, init_weights=False))
-        elif network == "squeezenet1_1":
-            stages = _squeezenet_stages(models.get_model(network, weights=None))
-        else:
-            model = models.get_model(network, weights=None, init_weights=False, aux_logits=False)
-            stages = _inception_stages(model)
-    for stage in stages:
-        for module in stage.module.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False  # else it would overwrite the layer kept before it
-    return stages
-
-
-def _vgg_stages(model: nn.Module) -> list[Stage]:
-    """Name the convolutions, ReLUs and poolings of a VGG by block and number."""
-    stages, block, number = [], 1, 0
-    for index, module in enumerate(model.get_submodule("features").children()):
-        number += isinstance(module, nn.Conv2d)
-        if isinstance(module, nn.MaxPool2d):
-            name = f"pool{block}"
-            block, number = block + 1, 0
-        else:
-            kind = "conv" if isinstance(module, nn.Conv2d) else "relu"
-            name = f"{kind}{block}_{number}"
-        stages.append(Stage(name, f"features.{index}", module))
-    return stages
-
-
-def _squeezenet_stages(model: nn.Module) -> list[Stage]:
-    """Name the layers of SqueezeNet as its paper does; a pooling has the number of its input."""
-    stages, number = [], 1
-    for index, module in enumerate(model.get_submodule("features").children()):
-        prefix = f"features.{index}"
-        if isinstance(module, Fire):
-            number += 1
-            for end in ("expand1x1_activation", "expand3x3_activation"):
-                module.set_submodule(end, nn.Identity())
-            stages += _with_relu(f"fire{number}", prefix, module)
-        else:
-            kinds = {nn.Conv2d: "conv", nn.ReLU: "relu", nn.MaxPool2d: "pool"}
-            stages.append(Stage(f"{kinds[type(module)]}{number}", prefix, module))
-    return stages
-
-
-def _inception_stages(model: nn.Module) -> list[Stage]:
-    """Name the blocks of an Inception network as torchvision does, without batch norm."""
-    stages = []
-    for name, module in model.named_children():
-        if name == "avgpool":
-            break
-        if isinstance(module, nn.MaxPool2d):
-            stages.append(Stage(name, name, module))
-        elif isinstance(module, InceptionConv | GoogLeNetConv):
-            stages += _with_relu(name, name, _unfold(module, relu=False))
-        else:
-            _unfold_all(module, _ENDS[type(module).__name__].split())
-            stages += _with_relu(name, name, module)
-    return stages
-
-
-def _with_relu(name: str, prefix: str, module: nn.Module) -> list[Stage]:
-    """Follow a stage, whose outputs have lost their ReLU, by that ReLU.
-
-    What a block passes on from a pooling is not negative, and stays what it is.
-    """
-    return [Stage(name + _PRE_RELU, prefix, module), Stage(name, name, nn.ReLU())]
-
-
-def _unfold_all(block: nn.Module, ends: Sequence[str]) -> None:
-    """Replace each convolution with batch norm and ReLU in ``block``; ``ends`` lose the ReLU."""
-    for path, module in list(block.named_modules()):
-        if isinstance(module, InceptionConv | GoogLeNetConv):
-            block.set_submodule(path, _unfold(module, relu=path not in ends))
-
-
-def _unfold(module: nn.Module, *, relu: bool) -> nn.Sequential:
-    """Turn a convolution with batch norm into one with a bias, which it is once it is trained."""
-    conv = module.get_submodule("conv")
-    assert isinstance(conv, nn.Conv2d)
-    conv.bias = nn.Parameter(torch.empty(conv.out_channels))
-    parts = [("conv", conv), *([("relu", nn.ReLU())] if relu else [])]
-    return nn.Sequential(OrderedDict(parts))
-
-
-def _cut(network: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
-    """Keep the stages up to the deepest of ``layers``."""
-    names = [IMAGE, *(stage.name for stage in stages)]
-    for layer in layers:
-        if layer not in names:
-            raise ValueError(
-                f"{network} has no layer called {layer!r}; choose from {', '.join(names)}"
-            )
-    if not layers or len(set(layers)) < len(layers):
-        raise ValueError(
-            f"expected one or more different layers, got {', '.join(layers) or 'none'}"
-        )
-    return stages[: max(names.index(layer) for layer in layers)]
-
-
-def _pool_first(stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
-    """Let a ReLU that nobody asks for follow the pooling behind it: they commute."""
-    stages = list(stages)
-    for k, (first, second) in enumerate(pairwise(stages)):
-        pooled = isinstance(first.module, nn.ReLU) and isinstance(second.module, nn.MaxPool2d)
-        if pooled and first.name not in layers:
-            stages[k] = replace(first, module=second.module)
-            stages[k + 1] = replace(second, module=first.module)
-    return stages
-
-
-def _convolutions(stages: Sequence[Stage]) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Yield every convolution with its key in torchvision's files."""
-    for stage in stages:
-        for path, module in stage.module.named_modules():
-            if isinstance(module, nn.Conv2d):
-                yield ".".join(filter(None, (stage.prefix, path))), module
-
-
-def _load(
-    network: str, stages: Sequence[Stage], weights: str | Path | None
-) -> tuple[str, tuple[tuple[float, ...], tuple[float, ...]]]:
-    """Fill the convolutions of ``stages``; return the file and the normalisation it is made for."""
-    convolutions = dict(_convolutions(stages))
-    if not convolutions:
-        return "", _IMAGENET
-    path = _find_or_fetch(network, weights)
-    keys, read, metadata = _open(path)
-    wanted = {
-        name: _wanted(name, keys, biased=conv.bias is not None)
-        for name, conv in convolutions.items()
-    }
-    missing = [key for needed in wanted.values() for key in needed if key not in keys]
-    if missing:
-        total = sum(map(len, wanted.values()))
-        raise InputError(
-            f"{path} does not hold torchvision's {network}: {len(missing)} of the {total} tensors "
-            f"that are used are missing, such as {', '.join(missing[:3])}; what it holds begins "
-            f"with {', '.join(sorted(keys)[:3]) or 'nothing'}"
-        )
-    for name, conv in convolutions.items():
-        tensors = {key: read(key).float() for key in wanted[name]}
-        for key, tensor in tensors.items():
-            shape = conv.weight.shape if key == f"{name}.weight" else conv.weight.shape[:1]
-            if tensor.shape != shape:
-                raise InputError(
-                    f"{path} does not hold torchvision's {network}: {key} is "
-                    f"{list(tensor.shape)}, expected {list(shape)}"
-                )
-        weight, bias = _fold(name, tensors)
-        conv.weight = nn.Parameter(weight)
-        conv.bias = None if bias is None else nn.Parameter(bias)
-    return str(path), _normalisation(network, metadata)
-
-
-def _find_or_fetch(network: str, weights: str | Path | None) -> Path:
-    """Find the weights of ``network``, or download them when that is allowed."""
-    try:
-        return find_weights(network, weights)[0]
-    except MissingError:
-        if _offline():
-            raise
-    try:
-        return fetch_weights(network)
-    except MissingError as reason:
-        raise MissingError(f"{_nowhere(network)}; {reason}") from reason
-
-
-def _open(path: Path) -> tuple[set[str], Callable[[str], Tensor], dict[str, str]]:
-    """Open a file of weights: its keys, what reads a tensor, and what the file says of itself."""
-    try:
-        if path.suffix == ".safetensors":
-            file = safe_open(path, framework="pt")
-            return set(file.keys()), file.get_tensor, file.metadata() or {}
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as reason:
-        raise InputError(f"the weights file {path} cannot be read: {reason}") from reason
-    if not (isinstance(tensors, dict) and all(isinstance(t, Tensor) for t in tensors.values())):
-        raise InputError(f"the weights file {path} is not a dictionary of tensors")
-    return set(tensors), tensors.__getitem__, {}
-
-
-def _wanted(name: str, keys: set[str], *, biased: bool) -> list[str]:
-    """List the tensors that make the convolution ``name``: with batch norm, or with it folded."""
-    if not biased:
-        return [f"{name}.weight"]
-    plain = [f"{name}.weight", f"{name}.bias"]
-    if not name.endswith(".conv"):  # of a network without batch norm
-        return plain
-    norm = name.removesuffix("conv") + "bn"
-    parts = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-    if plain[1] in keys and not keys.intersection(parts):
-        return plain
-    return [key for key in plain if key != plain[1] or key in keys] + parts
-
-
-def _fold(name: str, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Turn what ``_wanted`` listed into weight and bias of the convolution ``name``."""
-    weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
-    norm = name.removesuffix("conv") + "bn"
-    if f"{norm}.weight" not in tensors:
-        return weight, bias
-    scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _NORM_EPSILON).sqrt()
-    shift = (
-        tensors[f"{norm}.running_mean"] if bias is None else tensors[f"{norm}.running_mean"] - bias
-    )
-    return weight * scale[:, None, None, None], tensors[f"{norm}.bias"] - shift * scale
-
-
-def _normalisation(
-    network: str, metadata: dict[str, str]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Say what mean and deviation of its input the weights in a file were made for.
-
-    torchvision's Inception networks are Google's: their ``transform_input`` undoes ImageNet's
-    normalisation and centres the picture. A file whose first convolution takes ImageNet's says so
-    in its metadata, under ``input``.
-    """
-    google = network in ("inception_v3", "googlenet")
-    return _CENTRED if google and "ImageNet" not in metadata.get("input", "") else _IMAGENET
-
-
-def _nowhere(network: str) -> str:
-    """Say where weights were looked for."""
-    looked = "; ".join(f"{path} ({how})" if path else how for path, how in _places(network))
-    return f"there are no weights of {network} here (looked at {looked})"

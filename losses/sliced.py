@@ -12,13 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from nca_texture.devices import send
 from nca_texture.losses.base import Grown, Loss, stack_buffers
-from nca_texture.losses.features import (
-    IMAGE,
-    FeatureNetwork,
-    full_precision,
-    load_network,
-    style_layers,
-)
+from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
+from nca_texture.losses.networks import IMAGE, style_layers
 from nca_texture.losses.patch import draw
 from nca_texture.losses.pixel import premultiply
 

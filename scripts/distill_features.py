@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.losses import compact
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.features import FeatureNetwork, find_weights
+from nca_texture.losses.networks import Stage, build_stages, up_to
+from nca_texture.losses.weights import load_weights
 from nca_texture.presets import PRESETS, loss_plan
 from nca_texture.targets import SAMPLES, read_target
 from nca_texture.training import train
@@ -296,19 +297,20 @@ def components(rows: Tensor, count: int) -> Tensor:
     return torch.linalg.eigh(torch.cov(rows.double().T))[1][:, -count:].float()
 
 
-def fit(teacher: FeatureNetwork, pictures: Tensor, seed: int) -> tuple[dict[str, Tensor], dict]:
+def fit(
+    teacher: Sequence[Stage], pictures: Tensor, seed: int
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Narrow ``teacher`` to the shape of ``compact_stages``; return its numbers and its errors.
 
     An error is the mean square difference of a layer's features over the teacher's variance, on
-    the pictures [N, 3, SIDE, SIDE] it was fitted to.
+    the normalised pictures [N, 3, SIDE, SIDE] it was fitted to.
     """
     source = torch.Generator().manual_seed(seed)
-    theirs = (pictures - teacher.mean) / teacher.std
-    ours = theirs
+    theirs = ours = pictures
     numbers: dict[str, Tensor] = {}
     errors: dict[str, float] = {}
-    stages = zip(teacher.names, teacher.stages, compact.compact_stages(), strict=True)
-    for name, full, (_, narrow) in stages:
+    for stage, (name, narrow) in zip(teacher, compact.compact_stages(), strict=True):
+        full = stage.module
         theirs = chunked(full, theirs)
         if isinstance(narrow, nn.Sequential):
             assert isinstance(full, nn.Conv2d)
@@ -355,16 +357,14 @@ def fit_convolution(
     return chunked(leave, mixed)
 
 
-def provenance(teacher: FeatureNetwork, errors: dict[str, float], seed: int) -> dict[str, str]:
+def provenance(teacher: str, errors: dict[str, float], seed: int) -> dict[str, str]:
     """Say where the numbers come from."""
     call = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(call, capture_output=True, text=True, check=False).stdout.strip()
-    assert teacher.source
     return {
         "network": "VGG19 to relu4_1, its convolutions narrowed; input normalised as ImageNet's",
         "teacher": "VGG19 of Simonyan and Zisserman (2015), weights CC-BY 4.0, as torchvision has "
-        "them; SHA-256 of the file "
-        + hashlib.sha256(Path(teacher.source).read_bytes()).hexdigest(),
+        "them; SHA-256 of the file " + hashlib.sha256(Path(teacher).read_bytes()).hexdigest(),
         "licence": "CC-BY 4.0, like the teacher's weights",
         "pictures": f"{PICTURES} photographs of scikit-image, drawn samples, generated pictures, "
         f"and {IN_TRAINING} of rules in training",
@@ -384,14 +384,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=compact.WEIGHTS)
     choice = parser.parse_args()
     began = time.monotonic()
-    teacher = FeatureNetwork("vgg19", ("relu4_1",), find_weights("vgg19", choice.teacher)[0])
+    teacher = up_to("vgg19", build_stages("vgg19"), ["relu4_1"])
+    source, (mean, std) = load_weights("vgg19", teacher, choice.teacher)
     with torch.enable_grad():
         shown = in_training(IN_TRAINING, choice.seed)
     make = Pictures(choice.seed)
     pictures = torch.cat([shown, *(make() for _ in range(PICTURES))])
     print(f"{len(pictures)} pictures after {time.monotonic() - began:.0f} s", flush=True)
-    numbers, errors = fit(teacher, pictures, choice.seed)
-    save_file(numbers, choice.output, provenance(teacher, errors, choice.seed))
+    mean, std = (torch.tensor(each)[:, None, None] for each in (mean, std))
+    numbers, errors = fit(teacher, (pictures - mean) / std, choice.seed)
+    save_file(numbers, choice.output, provenance(source, errors, choice.seed))
     size = choice.output.stat().st_size
     print(f"wrote {choice.output}: {size / 1e6:.2f} MB after {time.monotonic() - began:.0f} s")
 

@@ -12,17 +12,9 @@ from torchvision import models
 
 from nca_texture.errors import InputError, MissingError
 from nca_texture.losses import compact
-from nca_texture.losses.features import (
-    NETWORKS,
-    STYLE_LAYERS,
-    FeatureNetwork,
-    before_relu,
-    fetch_weights,
-    find_weights,
-    have_weights,
-    layer_names,
-    weights_status,
-)
+from nca_texture.losses.features import FeatureNetwork
+from nca_texture.losses.networks import NETWORKS, STYLE_LAYERS, before_relu, layer_names
+from nca_texture.losses.weights import fetch_weights, find_weights, have_weights, weights_status
 from nca_texture.targets import read_target
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]

@@ -122,7 +122,7 @@ def _writable() -> dict[str, Any]:
 
 
 def _networks() -> list[dict[str, Any]]:
-    from nca_texture.losses.features import weights_status
+    from nca_texture.losses.weights import weights_status
 
     return [
         _row(row.network, row.path is not None, f"weights: {row.place}", needed=False)

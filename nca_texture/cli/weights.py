@@ -20,7 +20,7 @@ def show(
     verbose: common.Verbose = False,
 ) -> None:
     """List the feature networks and where their weights are, or fetch one ahead of time."""
-    from nca_texture.losses.features import weights_status
+    from nca_texture.losses.weights import weights_status
 
     if context.invoked_subcommand is not None:
         return
@@ -42,7 +42,7 @@ def fetch(
     verbose: common.Verbose = False,
 ) -> None:
     """Download the weights of a network now, so that training can be done offline."""
-    from nca_texture.losses.features import fetch_weights
+    from nca_texture.losses.weights import fetch_weights
 
     path = fetch_weights(name)
     common.talk(f"{name} is at {path}; next: nca-texture train IMAGE --features {name}", quiet)

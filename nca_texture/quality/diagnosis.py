@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nca_texture.losses.features import COMPACT
+from nca_texture.losses.networks import COMPACT
 from nca_texture.quality.measures import COLOUR, PATCHES, STYLE, Yardstick
 from nca_texture.quality.rollout import Mark
 

@@ -11,15 +11,11 @@ import torch.nn.functional as F
 from kornia.color import rgb_to_lab
 from torch import Tensor
 
-from nca_texture.losses.features import (
-    COMPACT,
-    NETWORKS,
-    FeatureNetwork,
-    full_precision,
-    have_weights,
-)
+from nca_texture.losses.features import FeatureNetwork, full_precision
+from nca_texture.losses.networks import COMPACT, NETWORKS
 from nca_texture.losses.patch import count_patches, draw, patches_at, pyramid
 from nca_texture.losses.sliced import draw_directions, sliced_distances
+from nca_texture.losses.weights import have_weights
 from nca_texture.seams import check_seams
 
 STYLE = "style"  # and the name of a network behind it
