@@ -12,7 +12,7 @@ from nca_texture.curriculum import Curriculum
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
 from nca_texture.surgery import Event
 from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, SHELL_MOUTH
-from nca_texture.training import TrainPlan
+from nca_texture.train_plan import TrainPlan
 
 FLOWERS = ("figure:rose", "figure:crocus", "figure:marigold")
 GECKOS = tuple(f"figure:gecko-{number:04b}" for number in range(16))

@@ -6,7 +6,7 @@ from typing import Any
 from nca_texture.experiments import EXPERIMENTS, REGENERATING, small
 from nca_texture.kernels.rule import Limits
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
-from nca_texture.training import TrainPlan
+from nca_texture.train_plan import TrainPlan
 
 
 @dataclass(frozen=True)

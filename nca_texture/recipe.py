@@ -34,7 +34,7 @@ from nca_texture.losses.pixel import premultiply
 from nca_texture.losses.total import TotalLoss
 from nca_texture.surgery import Event
 from nca_texture.targets import Exemplar
-from nca_texture.training import TrainPlan
+from nca_texture.train_plan import TrainPlan
 
 Wraps = Literal["xy", "x", "y", "none"]
 Task = Literal["texture", "grow"]

@@ -23,11 +23,12 @@ from nca_texture.curriculum import ASPECTS
 from nca_texture.errors import InputError
 from nca_texture.files import REMEDIES, atomic_write, remove_stale_parts, try_lock
 from nca_texture.images import write_png
+from nca_texture.judging import Verdict
 from nca_texture.recipe import Recipe, to_toml
 from nca_texture.render import straight_alpha
 from nca_texture.store import Origin, save, save_checkpoint, thumbnail
 from nca_texture.targets import Exemplar
-from nca_texture.training import Report, Snapshot, Verdict
+from nca_texture.training import Report, Snapshot
 
 MODEL, CHECKPOINT, RECIPE = "model.safetensors", "checkpoint.safetensors", "recipe.toml"
 LOG, PREVIEW, LOCK = "log.jsonl", "preview.png", ".lock"

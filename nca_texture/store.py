@@ -29,7 +29,8 @@ from nca_texture.errors import InputError
 from nca_texture.files import atomic_write
 from nca_texture.recipe import AutomatonPlan, Recipe, from_dict, to_dict
 from nca_texture.targets import Exemplar
-from nca_texture.training import Snapshot, TrainPlan
+from nca_texture.train_plan import TrainPlan
+from nca_texture.training import Snapshot
 
 FORMAT = "nca-texture/1"
 CHECKPOINT_FORMAT = "nca-texture-checkpoint/1"

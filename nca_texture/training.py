@@ -10,28 +10,26 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nca_texture.automaton import CellularAutomaton, Init, Precision, grow_together
+from nca_texture.automaton import CellularAutomaton, Init, grow_together
 from nca_texture.curriculum import Curriculum
-from nca_texture.damage import Shape, at_random, cut
+from nca_texture.damage import at_random, cut
 from nca_texture.devices import send
+from nca_texture.judging import Verdict, judge_together, show
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.together import join
 from nca_texture.losses.total import TotalLoss
-from nca_texture.noise import generator, sample_seeds, stream
+from nca_texture.noise import generator, stream
 from nca_texture.pool import Loan, Pool
 from nca_texture.surgery import Theatre
+from nca_texture.train_plan import TrainPlan
 
-Gradients = Literal["equalise", "clip", "none"]
-Schedule = Literal["cosine", "steps", "constant"]
-Reseed = Literal["turn", "worst"]
-
-# Streams of a run's chance, apart from those of noise.py.
-_FIRE, _RESEED, _POOL, _JUDGE, _REDRAW, _SORT = 11, 12, 13, 14, 15, 16
+# Streams of a run's chance, apart from those of noise.py and judging.py.
+_FIRE, _RESEED, _POOL, _REDRAW, _SORT = 11, 12, 13, 15, 16
 
 _CHECK_EVERY = 10  # iterations between looks at the losses: each look waits for the device
 _SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go back to
@@ -45,112 +43,6 @@ _MOST_TRIALS = 25  # iterations run to find out how long one takes
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says what to change."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainPlan:
-    """How long and how hard to train. Counts are iterations unless they say otherwise."""
-
-    iterations: int = 900
-    batch_size: int = 2
-    pool_size: int = 64
-    width: int = 80  # cells; a growing picture has its own, with the padding
-    height: int = 80  # cells
-    steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
-    persistent: bool = True  # states are gone on with, from a pool; else all start from a seed
-    reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
-    reseed_every: int = 8  # one sample of a batch starts anew every so often
-    damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
-    damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
-    switch: int = 0  # so many samples of a batch are told that they are of another class
-    curriculum: Curriculum = field(default_factory=Curriculum)
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    schedule: Schedule = "cosine"  # to a hundredth; "steps" multiplies by decay at milestones
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.3
-    warmup: int = 0
-    gradients: Gradients = "equalise"  # each parameter tensor's gradient to norm 1
-    clip_norm: float = 1.0  # of all gradients together, with gradients = "clip"
-    unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
-    judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
-    judge_steps: int = 1000  # of that roll-out
-    precision: Precision = "float32"  # of products, in the rule and in a loss that allows it
-    keep_every: int = 1  # states kept for the gradient; those in between are computed again
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in (
-            "iterations", "batch_size", "pool_size", "width", "height", "reseed_every", "keep_every"
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
-        for name, known in (
-            ("gradients", get_args(Gradients)),
-            ("schedule", get_args(Schedule)),
-            ("precision", get_args(Precision)),
-            ("reseed", get_args(Reseed)),
-        ):
-            if getattr(self, name) not in known:
-                value = getattr(self, name)
-                raise ValueError(f"training.{name} is {value!r}; choose from {', '.join(known)}")
-        if self.batch_size > self.pool_size:
-            raise ValueError(
-                f"training.batch_size {self.batch_size} exceeds training.pool_size "
-                f"{self.pool_size}; a batch is drawn from the pool without repetition"
-            )
-        if len(self.steps) != 2 or not 1 <= self.steps[0] <= self.steps[1]:
-            raise ValueError(f"training.steps is {list(self.steps)}; give [least, most], 1 or more")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise ValueError(f"training.learning_rate is {self.learning_rate}; give more than 0")
-        for name in ("decay", "clip_norm"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
-        for name in ("judge_every", "judge_steps", "warmup", "weight_decay", "damage", "switch"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
-        if self.damage + self.switch >= self.batch_size > 1 or self.damage > self.batch_size:
-            raise ValueError(
-                f"training.damage {self.damage} and training.switch {self.switch} leave nothing of "
-                f"training.batch_size {self.batch_size} that simply goes on; give less"
-            )
-        if self.damage and not self.damage_shapes:
-            raise ValueError("training.damage_shapes is empty; give circle, rectangle or half")
-        if self.damage and not self.persistent:
-            raise ValueError(
-                "training.damage needs states that are gone on with; set training.persistent"
-            )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Cells (height, width) of a training grid."""
-        return self.height, self.width
-
-    def learning_rate_at(self, iteration: int) -> float:
-        """Learning rate of an iteration, a function of the plan alone."""
-        rate = self.learning_rate * min(1.0, (iteration + 1) / (self.warmup + 1))
-        if self.schedule == "steps":
-            return rate * self.decay ** sum(iteration >= at for at in self.milestones)
-        if self.schedule == "cosine":
-            done = iteration / self.iterations
-            return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-        return rate
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a rule does in a long roll-out from the seed."""
-
-    score: float  # mean loss over the marks; infinite when the roll-out was
-    marks: tuple[int, ...]  # steps at which it was scored
-    losses: tuple[float, ...]
-    picture: Tensor  # [3 or 4, h, w] at the last mark; of many classes, side by side
-
-    @property
-    def best_steps(self) -> int:
-        """The first mark about as good as the best: how long to grow a picture by default."""
-        enough = min(self.losses) + 0.1 * abs(min(self.losses))
-        return next(m for m, loss in zip(self.marks, self.losses, strict=True) if loss <= enough)
 
 
 @dataclass
@@ -321,75 +213,9 @@ def calibrate_together(
     each = statistics.median(times[1:])
     if plan.judge_every:
         before = time.perf_counter()
-        _judge_together(twins, losses, plan, "auto")
+        judge_together(twins, losses, plan, "auto")
         each += (time.perf_counter() - before) / plan.judge_every
     return max(1, int(seconds / each))
-
-
-def judge(
-    automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
-) -> Verdict:
-    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
-    return _judge_together([automaton], [loss], plan, kernel)[0]
-
-
-def _judge_together(
-    automata: Sequence[CellularAutomaton], losses: Sequence[Loss], plan: TrainPlan, kernel: str
-) -> list[Verdict]:
-    most = plan.steps[1]
-    last = max(plan.judge_steps, most)
-    marks = sorted({min(mark, last) for mark in (most, 2 * most, 4 * most, last)})
-    seed, classes = stream(plan.seed, _JUDGE), automata[0].classes
-    count = max(plan.batch_size, classes)
-    seeds = sample_seeds(seed, count) * len(automata)
-    kinds = torch.arange(count) % classes
-    found: list[list[float]] = [[] for _ in automata]
-    done = 0
-    with torch.no_grad():
-        state = torch.cat(
-            [each.seed(count, plan.size, seed=seed, classes=kinds) for each in automata]
-        )
-        for mark in marks:
-            state = grow_together(
-                automata, state, mark - done, seed=seeds, start=done, kernel=kernel
-            )
-            done = mark
-            ages = torch.full_like(kinds, done)
-            shown = _show(automata, state, done, [kinds] * len(automata), [ages] * len(automata))
-            for values, loss, grown in zip(found, losses, shown, strict=True):
-                value = loss(grown, generator(seed, 0)).mean().item()
-                values.append(value if math.isfinite(value) else math.inf)
-    return [
-        Verdict(
-            sum(values) / len(values),
-            tuple(marks),
-            tuple(values),
-            torch.cat(list(automaton.to_image(part)[:classes]), dim=-1),
-        )
-        for automaton, values, part in zip(automata, found, state.split(count), strict=True)
-    ]
-
-
-def _show(
-    automata: Sequence[CellularAutomaton],
-    state: Tensor,
-    steps: int,
-    classes: Sequence[Tensor],
-    ages: Sequence[Tensor],
-) -> list[Grown]:
-    """Show each of ``automata`` its samples of ``state`` [M*B, C, H, W] as a loss sees them.
-
-    ``classes`` and ``ages`` are [B] for each automaton.
-    """
-    batch = len(state) // len(automata)
-    image = automata[0].to_image(state, clip=False)
-    many = automata[0].classes > 1
-    return [
-        Grown(pictures, samples, labels if many else None, steps=steps, ages=old)
-        for pictures, samples, labels, old in zip(
-            image.split(batch), state.split(batch), classes, ages, strict=True
-        )
-    ]
 
 
 def equalise_gradients(module: nn.Module) -> None:
@@ -466,7 +292,7 @@ def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | Training
     state = _grow(runs, state, steps, [s for b in batches for s in b.seeds])
     loans = [batch.loan for batch in batches]
     classes, ages = [loan.classes for loan in loans], [loan.ages + steps for loan in loans]
-    grown = _show(automata, state, steps, classes, ages)
+    grown = show(automata, state, steps, classes, ages)
     chances = [batch.chance for batch in batches]
     scores = scorer.score([run.loss for run in runs], grown, chances)
     totals = [values.mean() for _, values in scores]
@@ -512,7 +338,7 @@ def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
     if not runs:
         return {}
     automata, losses = [run.automaton for run in runs], [run.loss for run in runs]
-    verdicts = _judge_together(automata, losses, runs[0].plan, runs[0].kernel)
+    verdicts = judge_together(automata, losses, runs[0].plan, runs[0].kernel)
     return dict(zip(runs, verdicts, strict=True))
 
 
@@ -612,7 +438,7 @@ class _Run:
         """Sort a loan by what the loss says of its states as they are."""
         chance = generator(stream(self.plan.seed, _SORT), self.now.iteration)
         with torch.no_grad():
-            grown = _show([self.automaton], loan.states, 0, [loan.classes], [loan.ages])[0]
+            grown = show([self.automaton], loan.states, 0, [loan.classes], [loan.ages])[0]
             values = self.loss(grown, chance)
         return loan.sorted(values.nan_to_num(nan=math.inf).argsort(descending=True, stable=True))
 

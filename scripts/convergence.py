@@ -16,12 +16,13 @@ from pathlib import Path
 
 import torch
 
+from nca_texture.judging import judge
 from nca_texture.kernels import cpu
 from nca_texture.kernels.rule import Precision
 from nca_texture.presets import PRESETS
 from nca_texture.recipe import Recipe
 from nca_texture.targets import read_target
-from nca_texture.training import judge, train
+from nca_texture.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "docs" / "benchmarks"

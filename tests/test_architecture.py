@@ -13,20 +13,22 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ quality export runs imports store presets recipe training surgery film wang "
-    "motion render planning materials stills canvas states maps seams images files automaton "
-    "losses targets kernels noise errors",
+    "cli": "__init__ quality export runs imports store presets recipe training train_plan surgery "
+    "film wang motion render planning materials stills canvas states maps seams images files "
+    "automaton losses targets kernels noise errors",
     "__init__": "store recipe training automaton perception grid",
     "quality": "recipe planning automaton losses seams errors",
     "export": "automaton perception noise files errors",
     "film": "surgery render images automaton noise",
-    "runs": "store render recipe training curriculum images files automaton targets errors",
-    "store": "recipe training files automaton targets errors",
-    "presets": "experiments recipe training kernels",
+    "runs": "store render recipe training judging curriculum images files automaton targets errors",
+    "store": "recipe training train_plan files automaton targets errors",
+    "presets": "experiments recipe train_plan kernels",
     "imports": "recipe automaton kernels errors",
-    "experiments": "recipe training surgery curriculum targets",
-    "recipe": "training surgery losses targets automaton kernels grid",
-    "training": "pool surgery curriculum losses damage automaton noise devices",
+    "experiments": "recipe train_plan surgery curriculum targets",
+    "recipe": "train_plan surgery losses targets automaton kernels grid",
+    "training": "judging train_plan pool surgery curriculum losses damage automaton noise devices",
+    "judging": "train_plan losses automaton noise",
+    "train_plan": "curriculum damage automaton",
     "surgery": "damage automaton noise",
     "curriculum": "damage",
     "wang": "automaton noise grid",
@@ -57,6 +59,7 @@ ARROWS = {
 # Of these parts, these only may be named: whoever measures a loss or reads a target is a recipe.
 ONLY = {
     ("training", "losses"): {"base.Grown", "base.Loss", "together.join", "total.TotalLoss"},
+    ("judging", "losses"): {"base.Grown", "base.Loss"},
     ("store", "targets"): {"Exemplar"},
     ("runs", "targets"): {"Exemplar"},
     ("cli", "__init__"): {"__version__"},

@@ -19,6 +19,7 @@ from nca_texture.curriculum import Curriculum
 from nca_texture.damage import at_random, circle, cut, half, rectangle
 from nca_texture.errors import MissingError
 from nca_texture.grid import Grid
+from nca_texture.judging import judge
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.classes import ByClass
 from nca_texture.losses.moving import Moving
@@ -32,7 +33,8 @@ from nca_texture.surgery import Theatre, resampled
 from nca_texture.targets import FIGURES, describe_figures, read_classes, read_target, with_room
 from nca_texture.targets.emoji import find_font
 from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, nautilus_at, shown
-from nca_texture.training import TrainPlan, judge, train
+from nca_texture.train_plan import TrainPlan
+from nca_texture.training import train
 
 TINY = tiny.without_loss(["--exemplar-size", "12", "--iterations", "6", *tiny.TINY])
 BATCH = ["--set", "training.batch_size=2", "--set", "automaton.channels=8"]

@@ -19,7 +19,7 @@ from nca_texture.losses.sliced import SlicedLoss, draw_directions, sliced_distan
 from nca_texture.losses.total import TotalLoss
 from nca_texture.recipe import LossPlan, Recipe
 from nca_texture.targets import Exemplar
-from nca_texture.training import TrainPlan
+from nca_texture.train_plan import TrainPlan
 
 STYLE = {"gram": GramLoss, "sliced": SlicedLoss, "emd": EmdLoss}
 

@@ -26,7 +26,7 @@ from nca_texture.recipe import (
     with_settings,
 )
 from nca_texture.targets import Exemplar, draw_sample, with_room
-from nca_texture.training import TrainPlan
+from nca_texture.train_plan import TrainPlan
 
 DRAFT = PRESETS["draft"].recipe
 NEED_NO_NETWORK = ("patch", "overflow", "pixel")

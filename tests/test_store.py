@@ -35,7 +35,8 @@ from nca_texture.store import (
     versions,
 )
 from nca_texture.targets import Exemplar
-from nca_texture.training import Snapshot, TrainPlan, train
+from nca_texture.train_plan import TrainPlan
+from nca_texture.training import Snapshot, train
 
 SHAPES: dict[str, AutomatonPlan] = {
     "texture": AutomatonPlan(),

@@ -21,11 +21,11 @@ from nca_texture.losses.together import join
 from nca_texture.losses.total import TotalLoss
 from nca_texture.recipe import LossPlan, Recipe
 from nca_texture.targets import Exemplar
+from nca_texture.train_plan import TrainPlan
 from nca_texture.training import (
     Report,
     Snapshot,
     TrainingError,
-    TrainPlan,
     calibrate_together,
     train,
     train_together,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
+from nca_texture.judging import judge
 from nca_texture.losses import build_loss
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.overflow import OverflowLoss
@@ -24,14 +25,13 @@ from nca_texture.pool import Pool
 from nca_texture.recipe import AutomatonPlan, Recipe
 from nca_texture.store import load, load_checkpoint, save, save_checkpoint
 from nca_texture.targets import Exemplar, draw_sample
+from nca_texture.train_plan import TrainPlan
 from nca_texture.training import (
     Report,
     Snapshot,
     TrainingError,
-    TrainPlan,
     calibrate,
     equalise_gradients,
-    judge,
     train,
 )
 

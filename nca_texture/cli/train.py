@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from nca_texture.automaton import CellularAutomaton
     from nca_texture.losses.total import TotalLoss
-    from nca_texture.training import Report, TrainingError, TrainPlan
+    from nca_texture.train_plan import TrainPlan
+    from nca_texture.training import Report, TrainingError
 
 _PRESETS = "draft, balanced, best, grow, or another one that `nca-texture presets` lists."
 _FROM_PRESET = "the preset's"

@@ -1,0 +1,98 @@
+"""How a rule does in the long run: grown from the seed for many steps, and scored on the way."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nca_texture.automaton import CellularAutomaton, grow_together
+from nca_texture.losses.base import Grown, Loss
+from nca_texture.noise import generator, sample_seeds, stream
+from nca_texture.train_plan import TrainPlan
+
+_CHANCE = 14  # a stream of a run's chance, apart from those of training.py
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a rule does in a long roll-out from the seed."""
+
+    score: float  # mean loss over the marks; infinite when the roll-out was
+    marks: tuple[int, ...]  # steps at which it was scored
+    losses: tuple[float, ...]
+    picture: Tensor  # [3 or 4, h, w] at the last mark; of many classes, side by side
+
+    @property
+    def best_steps(self) -> int:
+        """The first mark about as good as the best: how long to grow a picture by default."""
+        enough = min(self.losses) + 0.1 * abs(min(self.losses))
+        return next(m for m, loss in zip(self.marks, self.losses, strict=True) if loss <= enough)
+
+
+def judge(
+    automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
+) -> Verdict:
+    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
+    return judge_together([automaton], [loss], plan, kernel)[0]
+
+
+def judge_together(
+    automata: Sequence[CellularAutomaton], losses: Sequence[Loss], plan: TrainPlan, kernel: str
+) -> list[Verdict]:
+    """Judge many, which have a plan in common, as one batch; see ``judge``."""
+    most = plan.steps[1]
+    last = max(plan.judge_steps, most)
+    marks = sorted({min(mark, last) for mark in (most, 2 * most, 4 * most, last)})
+    seed, classes = stream(plan.seed, _CHANCE), automata[0].classes
+    count = max(plan.batch_size, classes)
+    seeds = sample_seeds(seed, count) * len(automata)
+    kinds = torch.arange(count) % classes
+    found: list[list[float]] = [[] for _ in automata]
+    done = 0
+    with torch.no_grad():
+        state = torch.cat(
+            [each.seed(count, plan.size, seed=seed, classes=kinds) for each in automata]
+        )
+        for mark in marks:
+            state = grow_together(
+                automata, state, mark - done, seed=seeds, start=done, kernel=kernel
+            )
+            done = mark
+            ages = torch.full_like(kinds, done)
+            shown = show(automata, state, done, [kinds] * len(automata), [ages] * len(automata))
+            for values, loss, grown in zip(found, losses, shown, strict=True):
+                value = loss(grown, generator(seed, 0)).mean().item()
+                values.append(value if math.isfinite(value) else math.inf)
+    return [
+        Verdict(
+            sum(values) / len(values),
+            tuple(marks),
+            tuple(values),
+            torch.cat(list(automaton.to_image(part)[:classes]), dim=-1),
+        )
+        for automaton, values, part in zip(automata, found, state.split(count), strict=True)
+    ]
+
+
+def show(
+    automata: Sequence[CellularAutomaton],
+    state: Tensor,
+    steps: int,
+    classes: Sequence[Tensor],
+    ages: Sequence[Tensor],
+) -> list[Grown]:
+    """Show each of ``automata`` its samples of ``state`` [M*B, C, H, W] as a loss sees them.
+
+    ``classes`` and ``ages`` are [B] for each automaton.
+    """
+    batch = len(state) // len(automata)
+    image = automata[0].to_image(state, clip=False)
+    many = automata[0].classes > 1
+    return [
+        Grown(pictures, samples, labels if many else None, steps=steps, ages=old)
+        for pictures, samples, labels, old in zip(
+            image.split(batch), state.split(batch), classes, ages, strict=True
+        )
+    ]

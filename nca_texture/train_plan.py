@@ -1,0 +1,103 @@
+"""How long and how hard to train, in numbers that a recipe can hold."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from nca_texture.automaton import Precision
+from nca_texture.curriculum import Curriculum
+from nca_texture.damage import Shape
+
+Gradients = Literal["equalise", "clip", "none"]
+Schedule = Literal["cosine", "steps", "constant"]
+Reseed = Literal["turn", "worst"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPlan:
+    """How long and how hard to train. Counts are iterations unless they say otherwise."""
+
+    iterations: int = 900
+    batch_size: int = 2
+    pool_size: int = 64
+    width: int = 80  # cells; a growing picture has its own, with the padding
+    height: int = 80  # cells
+    steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
+    persistent: bool = True  # states are gone on with, from a pool; else all start from a seed
+    reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
+    reseed_every: int = 8  # one sample of a batch starts anew every so often
+    damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
+    damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
+    switch: int = 0  # so many samples of a batch are told that they are of another class
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    schedule: Schedule = "cosine"  # to a hundredth; "steps" multiplies by decay at milestones
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.3
+    warmup: int = 0
+    gradients: Gradients = "equalise"  # each parameter tensor's gradient to norm 1
+    clip_norm: float = 1.0  # of all gradients together, with gradients = "clip"
+    unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
+    judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
+    judge_steps: int = 1000  # of that roll-out
+    precision: Precision = "float32"  # of products, in the rule and in a loss that allows it
+    keep_every: int = 1  # states kept for the gradient; those in between are computed again
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "iterations", "batch_size", "pool_size", "width", "height", "reseed_every", "keep_every"
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
+        for name, known in (
+            ("gradients", get_args(Gradients)),
+            ("schedule", get_args(Schedule)),
+            ("precision", get_args(Precision)),
+            ("reseed", get_args(Reseed)),
+        ):
+            if getattr(self, name) not in known:
+                value = getattr(self, name)
+                raise ValueError(f"training.{name} is {value!r}; choose from {', '.join(known)}")
+        if self.batch_size > self.pool_size:
+            raise ValueError(
+                f"training.batch_size {self.batch_size} exceeds training.pool_size "
+                f"{self.pool_size}; a batch is drawn from the pool without repetition"
+            )
+        if len(self.steps) != 2 or not 1 <= self.steps[0] <= self.steps[1]:
+            raise ValueError(f"training.steps is {list(self.steps)}; give [least, most], 1 or more")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(f"training.learning_rate is {self.learning_rate}; give more than 0")
+        for name in ("decay", "clip_norm"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
+        for name in ("judge_every", "judge_steps", "warmup", "weight_decay", "damage", "switch"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
+        if self.damage + self.switch >= self.batch_size > 1 or self.damage > self.batch_size:
+            raise ValueError(
+                f"training.damage {self.damage} and training.switch {self.switch} leave nothing of "
+                f"training.batch_size {self.batch_size} that simply goes on; give less"
+            )
+        if self.damage and not self.damage_shapes:
+            raise ValueError("training.damage_shapes is empty; give circle, rectangle or half")
+        if self.damage and not self.persistent:
+            raise ValueError(
+                "training.damage needs states that are gone on with; set training.persistent"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Cells (height, width) of a training grid."""
+        return self.height, self.width
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """Learning rate of an iteration, a function of the plan alone."""
+        rate = self.learning_rate * min(1.0, (iteration + 1) / (self.warmup + 1))
+        if self.schedule == "steps":
+            return rate * self.decay ** sum(iteration >= at for at in self.milestones)
+        if self.schedule == "cosine":
+            done = iteration / self.iterations
+            return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        return rate
