@@ -294,7 +294,22 @@ class _Circular(torch.autograd.Function):
         (weight,), (gradient,) = ctx.saved_tensors, gradients
         turned = weight.flip(2, 3).transpose(0, 1).to(gradient.dtype)
         turned = turned.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(_wrap(gradient, *ctx.around), turned), None, None, None
+        if len(turned) * 4 < len(weight):  # to few channels, which are sooner folded than wrapped
+            y, x = ctx.around
+            flow = _fold(F.conv2d(gradient, turned, padding=(2 * y, 2 * x)), y, x)
+        else:
+            flow = F.conv2d(_wrap(gradient, *ctx.around), turned)
+        return flow, None, None, None
+
+
+def _fold(flow: Tensor, y: int, x: int) -> Tensor:
+    """Add the margins of ``flow`` [B, C, H + 2y, W + 2x] to its other side: [B, C, H, W]."""
+    height, width = flow.shape[-2] - 2 * y, flow.shape[-1] - 2 * x
+    flow[:, :, height : height + y] += flow[:, :, :y]
+    flow[:, :, y : 2 * y] += flow[:, :, height + y :]
+    flow[..., width : width + x] += flow[..., :x]
+    flow[..., x : 2 * x] += flow[..., width + x :]
+    return flow[:, :, y : y + height, x : x + width]
 
 
 def _wrap(flow: Tensor, y: int, x: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.devices import send
-from nca_texture.kernels.plans import sinkhorn_plan
+from nca_texture.kernels.plans import transport
 from nca_texture.losses.base import Grown, Loss, stack_goals
 
 METHODS = ("sinkhorn", "sliced")
@@ -101,28 +101,6 @@ def draw(total: int, count: int, generator: torch.Generator) -> Tensor:
         return torch.arange(total)
     jitter = torch.rand(count, dtype=torch.float64, generator=generator)
     return ((torch.arange(count) + jitter) * (total / count)).long().clamp(max=total - 1)
-
-
-def squared_distances(left: Tensor, right: Tensor) -> Tensor:
-    """Compare every row of ``left`` [B, n, D] with every row of ``right`` [B, m, D]: [B, n, m]."""
-    # |x|**2 + |y|**2 - 2 x y as one product.
-    lengths = [side.square().sum(-1, keepdim=True) for side in (left, right)]
-    ours = torch.cat([left * -2, lengths[0], torch.ones_like(lengths[0])], -1)
-    theirs = torch.cat([right, torch.ones_like(lengths[1]), lengths[1]], -1)
-    return (ours @ theirs.mT).clamp_(min=0)
-
-
-def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Cost of moving the rows of ``left`` [B, n, D] onto those of ``right`` [B, m, D]: [B].
-
-    The plan is a constant in the gradient, which then is that of the squared distance of each row
-    to the mean of the rows it is moved to: nothing is kept for the iterations.
-    """
-    with torch.no_grad():
-        plan = sinkhorn_plan(squared_distances(left, right), epsilon, iterations)
-        rows, columns = plan.sum(2), plan.sum(1)
-    lengths = (rows * left.square().sum(-1)).sum(1) + (columns * right.square().sum(-1)).sum(1)
-    return lengths - 2 * (left * (plan @ right)).sum((1, 2))
 
 
 def leading_directions(patches: Tensor, share: float) -> Tensor:

@@ -20,6 +20,9 @@ from nca_texture.losses.pixel import premultiply
 REDUCTIONS = ("sum", "mean", "root")
 BORDERS = {"zeros": ("zeros", "zeros"), "wrap": ("circular", "replicate")}  # of grown, of target
 
+_NARROW = 16  # features, of which products of matrices are slow unless they come first
+_PLACE_BITS = 14  # of a place in a row: 17 bits or more are left for where a number lies in it
+
 
 def draw_directions(width: int, count: int, generator: torch.Generator) -> Tensor:
     """Draw ``count`` unit vectors [width, count], spread evenly over all directions."""
@@ -44,8 +47,7 @@ class _Ways(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, goal: Tensor, directions: Tensor) -> Tensor:
         ways = directions.mT @ features.mT
         quantiles = _resample(_sort(directions.mT @ goal.mT), ways.shape[-1])
-        aims = torch.empty_like(ways).scatter_(-1, _argsort(ways), quantiles.expand_as(ways))
-        ways -= aims
+        ways.scatter_add_(-1, _argsort(ways), -quantiles.expand_as(ways))
         ctx.save_for_backward(ways, directions)
         return ways.square()
 
@@ -53,7 +55,10 @@ class _Ways(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         ways, directions = ctx.saved_tensors
-        return (2 * gradients[0] * ways).mT @ directions.mT, None, None
+        back = 2 * gradients[0] * ways
+        if len(directions) < _NARROW:
+            return (directions @ back).mT.contiguous(), None, None
+        return back.mT @ directions.mT, None, None
 
 
 def _resample(quantiles: Tensor, count: int) -> Tensor:
@@ -67,8 +72,6 @@ def _resample(quantiles: Tensor, count: int) -> Tensor:
 
 # On one core numpy sorts rows thirty times as fast as torch does, but finds their order hardly
 # faster: then numbers of 32 bits, a place's own in their last bits, are what is sorted.
-
-_PLACE_BITS = 14  # so 17 bits or more are left for where a number lies in its row
 
 
 def _sort(rows: Tensor) -> Tensor:

@@ -75,11 +75,11 @@ def small(recipe: Recipe, **training: Any) -> Recipe:
         batch_size=4,
         pool_size=256,
         damage=min(1, recipe.training.damage),
-        steps=(48, 64),
+        steps=(64, 96),
         schedule="cosine",
         milestones=(),
         judge_every=250,
-        judge_steps=640,
+        judge_steps=960,
     )
     return replace(
         recipe,

@@ -38,9 +38,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.devices import hold_memory
 from nca_texture.kernels import cpu
 from nca_texture.kernels.rule import Precision
-from nca_texture.presets import PRESETS
+from nca_texture.losses.base import Grown, Loss
+from nca_texture.presets import PRESETS, loss_plan
 from nca_texture.targets import Exemplar
 from nca_texture.training import train
 
@@ -439,6 +441,37 @@ def iteration_table(device: str) -> str:
     return table(["who", what, "times faster"], rows)
 
 
+def loss_table(device: str) -> str:
+    """Time losses of `draft`, with gradient; random weights of VGG19 cost the same."""
+    from torchvision.models import vgg19
+
+    batch, size = 4, 128
+    picture = torch.rand(1, 3, size, size)
+    exemplar = Exemplar(picture, "noise", "noise", "", (size, size), 1.0)
+    image = torch.rand(batch, 3, size, size, device=device, requires_grad=True)
+    draft = PRESETS["draft"].recipe
+    sliced = loss_plan("sliced")
+    through = replace(sliced, options=sliced.options | {"features": "vgg19"})
+    plans = {"VGG19, sliced": (through,), "draft's": draft.losses[:-1]}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "vgg19.safetensors"
+        save_file(vgg19(weights=None).features.state_dict(prefix="features."), weights)
+        contenders = {}
+        for who, losses in plans.items():
+            given = str(weights) if who.startswith("VGG19") else None
+            loss = replace(draft, losses=losses).build_loss(exemplar, given).to(device)
+
+            def call(loss: Loss = loss) -> None:
+                image.grad = None
+                loss(Grown(image, image), torch.Generator().manual_seed(0)).sum().backward()
+
+            contenders[who] = call
+        times = take_turns(contenders, device)
+    slow = times["VGG19, sliced"]
+    rows = [[who, milliseconds(seconds), f"{slow / seconds:.1f}"] for who, seconds in times.items()]
+    return table(["losses", f"with gradient, {batch} x {size} x {size}", "times faster"], rows)
+
+
 def about(device: str) -> str:
     """Say what ran where."""
     commit = subprocess.run(
@@ -480,7 +513,9 @@ def main() -> int:
     parser.add_argument("--append", action="store_true", help="also append to docs/benchmarks/")
     parser.add_argument("--no-tests", action="store_true", help="skip the kernels' tests")
     parser.add_argument(
-        "--only", choices=["steps", "memory", "iteration"], help="one table instead of all"
+        "--only",
+        choices=["steps", "memory", "iteration", "losses"],
+        help="one table instead of all",
     )
     parser.add_argument(
         "--models", nargs="*", default=["12/96", "12/64", "16/128"], help="channels/hidden units"
@@ -496,6 +531,7 @@ def main() -> int:
     )
     choice = parser.parse_args()
     device: str = choice.device
+    hold_memory()  # as `train` does
     if not choice.no_tests:
         marker = "not gpu" if device == "cpu" else "gpu"
         tests = ["-m", "pytest", "-q", "-m", marker, str(ROOT / "tests" / "test_kernels.py")]
@@ -508,6 +544,7 @@ def main() -> int:
         "steps": lambda: steps_table(device, grids, models, choice.largest),
         "memory": lambda: memory_table(device),
         "iteration": lambda: iteration_table(device),
+        "losses": lambda: loss_table(device),
     }
     heading = f"## {about(device)}\n"
     print(heading)

@@ -53,7 +53,7 @@ SEED = 2026  # of what is measured; trainings have others
 CUTS = 8
 LATE = 6000  # steps after which a class must still be what it is
 CYCLES = 8  # quarters of a turn that a shell goes on for
-FRAMES = (0, 8, 16, 24, 32, 48, 64)  # steps that a strip shows, then more
+FRAMES = (0, 8, 16, 24, 32, 48, 64, 96)  # steps that a strip shows, then more
 WHITE = (1.0, 1.0, 1.0)
 
 # What is trained where an experiment has no target of its own and none is given.

@@ -15,7 +15,7 @@ ARROWS = {
     "__main__": "cli",
     "cli": "__init__ quality export runs imports store presets recipe training train_plan surgery "
     "film wang motion render planning materials stills canvas states maps seams images files "
-    "automaton losses targets kernels noise errors",
+    "automaton losses targets kernels noise devices errors",
     "__init__": "store recipe training automaton perception grid",
     "quality": "recipe planning automaton losses seams errors",
     "export": "automaton perception noise files errors",

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from nca_texture.kernels import cpu
-from nca_texture.kernels.plans import sinkhorn_plan
+from nca_texture.kernels.plans import sinkhorn_plan, squared_distances, transport
 from nca_texture.losses.base import Grown
 from nca_texture.losses.patch import (
     PatchLoss,
@@ -18,8 +18,6 @@ from nca_texture.losses.patch import (
     patches_at,
     pyramid,
     sliced_distance,
-    squared_distances,
-    transport,
 )
 
 
@@ -67,6 +65,25 @@ def test_compiled_plans_are_those_of_double_precision(
     torch.testing.assert_close(
         sinkhorn_plan(cost, 0.02, iterations).double(), expected, rtol=1e-3, atol=1e-8
     )
+
+
+@pytest.mark.parametrize("size", [(40, 60, 75), (16, 16, 16), (1, 7, 3), (5, 1, 33), (33, 19, 1)])
+def test_compiled_transport_is_that_of_double_precision(size: tuple[int, int, int]) -> None:
+    if cpu.load_library() is None:
+        pytest.skip("the package was installed without a compiler")
+    rows, columns, width = size
+    left = torch.randn(3, rows, width, generator=source(1)).requires_grad_()
+    right = torch.randn(3, columns, width, generator=source(2)).requires_grad_()
+    share = torch.tensor([1.0, -2.0, 0.5])
+    found, expected = (
+        [value, *torch.autograd.grad(value @ share.to(value.dtype), sides)]
+        for sides in ((left, right), (left.double(), right.double()))
+        for value in (transport(*sides, 0.05, 12),)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-4)
+    alone = torch.autograd.grad(transport(left, right.detach(), 0.05, 12) @ share, left)[0]
+    assert torch.equal(alone, found[1])
 
 
 def test_plans_do_not_depend_on_the_number_of_threads() -> None:

@@ -200,6 +200,7 @@ def train(
     verbose: common.Verbose = False,
 ) -> None:
     """Learn to make a texture, or to grow a picture, and save it as a model of some kilobytes."""
+    from nca_texture.devices import hold_memory
     from nca_texture.recipe import to_toml
 
     if budget is not None and iterations is not None:
@@ -210,6 +211,7 @@ def train(
     room = common.parse_memory(memory)
     writer = _board_class() if tensorboard else None
     where = common.pick_device(device)
+    hold_memory()
     images = images or []
     if resume is not None:
         given = {

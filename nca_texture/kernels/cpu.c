@@ -78,21 +78,29 @@ enum { STAGES = 4, PLAN_LANES = 16 };
 
 /* Transport plans of one size. The same fields, in the same order, as _Plans in plans.py. */
 struct plans {
-  int32_t count, rows, columns, threads;
+  int32_t count, rows, columns, width, threads;
   int32_t iterations[STAGES];
   float temperatures[STAGES];
-  const float *costs; /* [count, rows, columns] */
-  float *plans;       /* the same */
+  const float *costs;               /* [count, rows, columns], or NULL: from left and right */
+  float *plans;                     /* the same */
+  const float *left, *right;        /* [count, rows or columns, width] */
+  float *left_means, *right_means;  /* the same: of what each is moved to, times its share; or NULL */
+  float *row_sums, *column_sums;    /* of plans: [count, rows or columns] */
   void (*team)(void (*)(void *), void *, unsigned, unsigned); /* OpenMP's threads, or NULL */
 };
 
-/* Rows of a kernel are filled up with zeros. */
-static inline long stride_of(const struct plans *plans) {
-  return (plans->columns + PLAN_LANES - 1L) / PLAN_LANES * PLAN_LANES;
-}
+static inline long filled(long count) { return (count + PLAN_LANES - 1) / PLAN_LANES * PLAN_LANES; }
+
+/* Rows are filled up with zeros. */
+static inline long stride_of(const struct plans *plans) { return filled(plans->columns); }
+static inline long wide_of(const struct plans *plans) { return filled(plans->width); }
 
 static long plan_memory(const struct plans *plans) {
-  return (plans->rows + 3L) * stride_of(plans) + 2L * plans->rows;
+  const long rows = plans->rows, stride = stride_of(plans), wide = wide_of(plans);
+  const long plan = rows * stride + 2 * rows + 3 * stride;
+  if (plans->costs) return plan;
+  return plan + rows * stride + (rows + 2 * stride + (rows > stride ? rows : stride)) * wide + rows +
+         stride;
 }
 
 /* First word of pcg4d (Jarzynski and Olano, JCGT 2020). */
@@ -199,23 +207,23 @@ typedef void forward_strip(const struct job *, struct scratch *, long, uint32_t,
 typedef void backward_strip(const struct job *, struct scratch *, struct sums *, long, uint32_t,
                             const float *, const uint8_t *, const float *, float *, long, long);
 
-typedef void make_plan(const struct plans *, const float *, float *, float *);
+typedef void make_plan(const struct plans *, long, float *);
 
 static const struct set {
   const char *name;
   forward_strip *forward;
   backward_strip *backward;
-  make_plan *plan; /* NULL: as without bfloat16 */
+  make_plan *plan, *transport; /* NULL: as without bfloat16 */
 } SETS[] = {
 #if defined(__x86_64__)
-    {"avx512", forward_strip_avx512, backward_strip_avx512, make_plan_avx512},
-    {"avx2", forward_strip_avx2, backward_strip_avx2, make_plan_avx2},
+    {"avx512", forward_strip_avx512, backward_strip_avx512, make_plan_avx512, make_transport_avx512},
+    {"avx2", forward_strip_avx2, backward_strip_avx2, make_plan_avx2, make_transport_avx2},
 #endif
-    {"plain", forward_strip_plain, backward_strip_plain, make_plan_plain},
+    {"plain", forward_strip_plain, backward_strip_plain, make_plan_plain, make_transport_plain},
 #if defined(__x86_64__)
     /* Only by name: products of bfloat16, and the same slowly where a processor has none. */
-    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16, NULL},
-    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16, NULL},
+    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16, NULL, NULL},
+    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16, NULL, NULL},
 #endif
 };
 
@@ -604,10 +612,9 @@ struct planners {
 static void make_plans(void *given) {
   struct planners *planners = given;
   const struct plans *plans = &planners->plans;
-  const long size = (long)plans->rows * plans->columns;
   float *memory = malloc(plan_memory(plans) * sizeof(float));
   for (int k; memory && (k = atomic_fetch_add(&planners->taken, 1)) < plans->count;) {
-    planners->plan(plans, plans->costs + k * size, plans->plans + k * size, memory);
+    planners->plan(plans, k, memory);
     atomic_fetch_add(&planners->done, 1);
   }
   free(memory);
@@ -615,11 +622,11 @@ static void make_plans(void *given) {
 
 EXPORT int plans_size(void) { return sizeof(struct plans); }
 
-/* Make plans, whole ones by each thread; 0, or 1 when memory is short. */
+/* Make plans, or what comes of them, whole ones by each thread; 0, or 1 when memory is short. */
 EXPORT int make_all_plans(const struct plans *plans, const char *name) {
   const struct set *set = find_set(name);
   if (!set || !set->plan) return 1;
-  struct planners planners = {.plans = *plans, .plan = set->plan};
+  struct planners planners = {.plans = *plans, .plan = plans->costs ? set->plan : set->transport};
   if (plans->team && plans->threads > 1)
     plans->team(make_plans, &planners, (unsigned)plans->threads, 0);
   else

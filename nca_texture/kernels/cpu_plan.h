@@ -34,14 +34,14 @@ static inline float NAME(total)(numbers x) {
 }
 
 /* kernel = e to the power of (f + g - cost) / temperature; returns its columns' sums in `over`. */
-static void NAME(fill_kernel)(const struct plans *plans, const float *cost, float *kernel,
-                              const float *f, const float *g, float scale, float temperature,
-                              float *over) {
+static void NAME(fill_kernel)(const struct plans *plans, const float *cost, long ldc,
+                              float *kernel, const float *f, const float *g, float scale,
+                              float temperature, float *over) {
   const long columns = plans->columns, stride = stride_of(plans);
   const float share = 1 / temperature;
   memset(over, 0, stride * sizeof *over);
   for (long i = 0; i < plans->rows; i++) {
-    const float *from = cost + i * columns;
+    const float *from = cost + i * ldc;
     float *to = kernel + i * stride;
     long j = 0;
     for (; j + VL <= columns; j += VL) {
@@ -87,19 +87,19 @@ static void NAME(scale_rows)(const struct plans *plans, const float *kernel, flo
   }
 }
 
-/* One plan; see sinkhorn_plan in plans.py. `memory` has plan_memory(plans) floats. */
-static void NAME(make_plan)(const struct plans *plans, const float *cost, float *plan,
+/* One plan, of `cost` with rows of `ldc`; see sinkhorn_plan in plans.py. */
+static void NAME(find_plan)(const struct plans *plans, const float *cost, long ldc, float *kernel,
                             float *memory) {
   const long rows = plans->rows, columns = plans->columns, stride = stride_of(plans);
-  float *kernel = memory, *f = kernel + rows * stride, *u = f + rows;
+  float *f = memory, *u = f + rows;
   float *g = u + rows, *v = g + stride, *over = v + stride;
   double mean = 0;
   for (long i = 0; i < rows; i++) {
     numbers sums = {};
     float sum = 0;
     long j = 0;
-    for (; j + VL <= columns; j += VL) sums += LOAD(cost + i * columns + j);
-    for (; j < columns; j++) sum += cost[i * columns + j];
+    for (; j + VL <= columns; j += VL) sums += LOAD(cost + i * ldc + j);
+    for (; j < columns; j++) sum += cost[i * ldc + j];
     mean += NAME(total)(sums) + sum;
   }
   mean /= (double)rows * columns;
@@ -107,7 +107,7 @@ static void NAME(make_plan)(const struct plans *plans, const float *cost, float 
   memset(f, 0, (2 * rows + 3 * stride) * sizeof *f);
   for (int stage = 0; stage < STAGES; stage++) {
     const float temperature = plans->temperatures[stage];
-    NAME(fill_kernel)(plans, cost, kernel, f, g, scale, temperature, over);
+    NAME(fill_kernel)(plans, cost, ldc, kernel, f, g, scale, temperature, over);
     for (long i = 0; i < rows; i++) u[i] = 1;
     for (long j = 0; j < stride; j++) v[j] = j < columns;
     for (int k = 0; k < plans->iterations[stage]; k++) {
@@ -119,10 +119,115 @@ static void NAME(make_plan)(const struct plans *plans, const float *cost, float 
     for (long j = 0; j < columns; j++) g[j] += temperature * logf(v[j]);
   }
   for (long i = 0; i < rows; i++)
-    for (long j = 0; j < columns; j++) plan[i * columns + j] = kernel[i * stride + j] * u[i] * v[j];
+    for (long j = 0; j < stride; j += VL)
+      STORE(kernel + i * stride + j, LOAD(kernel + i * stride + j) * u[i] * LOAD(v + j));
+}
+
+/* C [rows, columns] = A [rows, inner] B [inner, columns], for four rows and some vectors.
+ *
+ * Element (i, k) of A is a[i][k * step]. */
+#define BLOCK(COLS)                                                                                \
+  static inline void NAME(block_##COLS)(long inner, const float *const a[4], long step,            \
+                                        const float *b, long ldb, float *c, long ldc, int rows) {  \
+    numbers sum[4][COLS] = {};                                                                     \
+    for (long k = 0; k < inner; k++) {                                                             \
+      UNROLL for (int m = 0; m < 4; m++)                                                           \
+        UNROLL for (int n = 0; n < COLS; n++)                                                      \
+          sum[m][n] += a[m][k * step] * LOAD(b + k * ldb + n * VL);                                \
+    }                                                                                              \
+    for (int m = 0; m < rows; m++)                                                                 \
+      UNROLL for (int n = 0; n < COLS; n++) STORE(c + m * ldc + n * VL, sum[m][n]);                \
+  }
+
+BLOCK(1)
+BLOCK(2)
+BLOCK(3)
+
+/* The same for all rows, and columns a multiple of VL; element (i, k) of A is a[i * lda + k * step]. */
+static void NAME(multiply)(long rows, long inner, long columns, const float *a, long lda, long step,
+                           const float *b, long ldb, float *c, long ldc) {
+  for (long n = 0; n < columns;) {
+    const long left = (columns - n) / VL, wide = left == 4 ? 2 : left < 3 ? left : 3;
+    for (long i = 0; i < rows; i += 4) {
+      const int count = rows - i < 4 ? (int)(rows - i) : 4;
+      const float *at[4];
+      for (int m = 0; m < 4; m++) at[m] = a + (i + (m < count ? m : 0)) * lda;
+      float *to = c + i * ldc + n;
+      if (wide == 3)
+        NAME(block_3)(inner, at, step, b + n, ldb, to, ldc, count);
+      else if (wide == 2)
+        NAME(block_2)(inner, at, step, b + n, ldb, to, ldc, count);
+      else
+        NAME(block_1)(inner, at, step, b + n, ldb, to, ldc, count);
+    }
+    n += wide * VL;
+  }
+}
+
+/* Rows of `width` numbers, filled up with zeros; and what their squares sum to. */
+static void NAME(take_rows)(long rows, long width, long wide, const float *from, float *to,
+                            float *lengths) {
+  for (long i = 0; i < rows; i++) {
+    float length = 0;
+    for (long k = 0; k < wide; k++) {
+      const float x = k < width ? from[i * width + k] : 0;
+      to[i * wide + k] = x;
+      length += x * x;
+    }
+    lengths[i] = length;
+  }
+}
+
+/* One transport; see transport in plans.py. `memory` has plan_memory(plans) floats. */
+static void NAME(make_transport)(const struct plans *plans, long number, float *memory) {
+  const long rows = plans->rows, columns = plans->columns, stride = stride_of(plans);
+  const long width = plans->width, wide = wide_of(plans);
+  float *kernel = memory, *cost = kernel + rows * stride, *across = cost + rows * stride;
+  float *left = across + wide * stride, *right = left + rows * wide, *means = right + stride * wide;
+  float *left_lengths = means + (rows > stride ? rows : stride) * wide;
+  float *right_lengths = left_lengths + rows, *rest = right_lengths + stride;
+  NAME(take_rows)(rows, width, wide, plans->left + number * rows * width, left, left_lengths);
+  NAME(take_rows)(columns, width, wide, plans->right + number * columns * width, right, right_lengths);
+  for (long k = 0; k < width; k++)
+    for (long j = 0; j < stride; j++) across[k * stride + j] = j < columns ? right[j * wide + k] : 0;
+  NAME(multiply)(rows, width, stride, left, wide, 1, across, stride, cost, stride);
+  for (long i = 0; i < rows; i++)
+    for (long j = 0; j < columns; j++) {
+      const float apart = left_lengths[i] + right_lengths[j] - 2 * cost[i * stride + j];
+      cost[i * stride + j] = apart > 0 ? apart : 0;
+    }
+  NAME(find_plan)(plans, cost, stride, kernel, rest);
+  float *row_sums = plans->row_sums + number * rows;
+  float *column_sums = plans->column_sums + number * columns;
+  memset(column_sums, 0, columns * sizeof *column_sums);
+  for (long i = 0; i < rows; i++) {
+    numbers sums = {};
+    for (long j = 0; j < stride; j += VL) sums += LOAD(kernel + i * stride + j);
+    row_sums[i] = NAME(total)(sums);
+    for (long j = 0; j < columns; j++) column_sums[j] += kernel[i * stride + j];
+  }
+  NAME(multiply)(rows, columns, wide, kernel, stride, 1, right, wide, means, wide);
+  for (long i = 0; i < rows; i++)
+    memcpy(plans->left_means + (number * rows + i) * width, means + i * wide, width * sizeof(float));
+  if (!plans->right_means) return;
+  NAME(multiply)(columns, rows, wide, kernel, 1, stride, left, wide, means, wide);
+  for (long j = 0; j < columns; j++)
+    memcpy(plans->right_means + (number * columns + j) * width, means + j * wide,
+           width * sizeof(float));
+}
+
+/* One plan of costs that are there already. */
+static void NAME(make_plan)(const struct plans *plans, long number, float *memory) {
+  const long rows = plans->rows, columns = plans->columns, stride = stride_of(plans);
+  const float *cost = plans->costs + number * rows * columns;
+  float *kernel = memory, *plan = plans->plans + number * rows * columns;
+  NAME(find_plan)(plans, cost, columns, kernel, kernel + rows * stride);
+  for (long i = 0; i < rows; i++)
+    memcpy(plan + i * columns, kernel + i * stride, columns * sizeof *plan);
 }
 
 #undef numbers
 #undef whole
 #undef LOAD
 #undef STORE
+#undef BLOCK

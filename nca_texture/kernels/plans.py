@@ -1,10 +1,11 @@
-"""Plans of entropic optimal transport."""
+"""Entropic optimal transport between sets of points: plans, and what they cost."""
 
 import ctypes
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nca_texture.kernels import cpu
 
@@ -17,11 +18,81 @@ class _Plans(ctypes.Structure):
     """``struct plans`` of cpu.c: the same fields in the same order."""
 
     _fields_ = (
-        *cpu.fields(ctypes.c_int32, "count rows columns threads"),
+        *cpu.fields(ctypes.c_int32, "count rows columns width threads"),
         ("iterations", ctypes.c_int32 * _STAGES),
         ("temperatures", ctypes.c_float * _STAGES),
-        *cpu.fields(ctypes.c_void_p, "costs plans team"),
+        *cpu.fields(
+            ctypes.c_void_p,
+            "costs plans left right left_means right_means row_sums column_sums team",
+        ),
     )
+
+
+def squared_distances(left: Tensor, right: Tensor) -> Tensor:
+    """Compare every row of ``left`` [B, n, D] with every row of ``right`` [B, m, D]: [B, n, m]."""
+    norms = left.square().sum(-1)[:, :, None] + right.square().sum(-1)[:, None, :]
+    return norms.baddbmm_(left, right.mT, alpha=-2).clamp_(min=0)
+
+
+def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Cost of moving the rows of ``left`` [B, n, D] onto those of ``right`` [B, m, D]: [B].
+
+    That of ``sinkhorn_plan`` for their squared distances. The plan is a constant in the gradient,
+    which then is that of the squared distance of each row to the mean of the rows it is moved to:
+    nothing is kept for the iterations.
+    """
+    return cast(Tensor, _Transport.apply(left, right, epsilon, iterations))
+
+
+class _Transport(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
+        rows, columns, left_means, right_means = _move(
+            left, right, epsilon, iterations, both=ctx.needs_input_grad[1]
+        )
+        ctx.save_for_backward(left, right, rows, columns, left_means, right_means)
+        lengths = (rows * left.square().sum(-1)).sum(1) + (columns * right.square().sum(-1)).sum(1)
+        return lengths - 2 * (left * left_means).sum((1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        left, right, rows, columns, left_means, right_means = ctx.saved_tensors
+        share = 2 * gradients[0][:, None, None]
+        to_left = share * (rows[..., None] * left - left_means)
+        if right_means is None:
+            return to_left, None, None, None
+        return to_left, share * (columns[..., None] * right - right_means), None, None
+
+
+def _move(
+    left: Tensor, right: Tensor, epsilon: float, iterations: int, *, both: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Sum rows [B, n] and columns [B, m] of the plan, and move each side by it.
+
+    What the rows of ``left`` are moved to is [B, n, D], times their share; of ``right``, [B, m, D],
+    only when ``both`` are asked for.
+    """
+    library = _library(left)
+    if library is None:
+        plan = sinkhorn_plan(squared_distances(left, right), epsilon, iterations)
+        return plan.sum(2), plan.sum(1), plan @ right, plan.mT @ left if both else None
+    left, right = left.contiguous(), right.contiguous()
+    sums = [left.new_empty(each.shape[:2]) for each in (left, right)]
+    means = [torch.empty_like(left), torch.empty_like(right) if both else None]
+    _run(
+        library,
+        (len(left), left.shape[1], right.shape[1], left.shape[2]),
+        epsilon,
+        iterations,
+        left=left,
+        right=right,
+        left_means=means[0],
+        right_means=means[1],
+        row_sums=sums[0],
+        column_sums=sums[1],
+    )
+    return *sums, *means
 
 
 def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -34,36 +105,53 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     the work of logarithms of sums, and float32 is enough. On a CPU compiled code does it, where it
     is there. A constant in gradients.
     """
-    cost = cost.detach()
-    temperatures = [
-        max(epsilon, 1.0) ** (1 - k / (_STAGES - 1)) * epsilon ** (k / (_STAGES - 1))
-        for k in range(_STAGES)
-    ]
-    counts = [iterations // _STAGES + (k >= _STAGES - iterations % _STAGES) for k in range(_STAGES)]
+    library = _library(cost)
+    if library is None:
+        return _plain(cost.detach(), *_stages(epsilon, iterations))
+    cost = cost.detach().contiguous()
+    plans = torch.empty_like(cost)
+    _run(library, (*cost.shape, 0), epsilon, iterations, costs=cost, plans=plans)
+    return plans
+
+
+def _stages(epsilon: float, iterations: int) -> tuple[list[float], list[int]]:
+    """Say how large epsilon is in each stage, and how many iterations it has."""
+    powers = [k / (_STAGES - 1) for k in range(_STAGES)]
+    return (
+        [max(epsilon, 1.0) ** (1 - power) * epsilon**power for power in powers],
+        [iterations // _STAGES + (k >= _STAGES - iterations % _STAGES) for k in range(_STAGES)],
+    )
+
+
+def _library(numbers: Tensor) -> Any:
+    """Load the compiled code that can work on ``numbers``, or None."""
+    if numbers.device.type != "cpu" or numbers.dtype != torch.float32:
+        return None
     library = cpu.load_library()
     known = library is not None and getattr(library, "plans_size", int)() == ctypes.sizeof(_Plans)
-    if known and cost.device.type == "cpu" and cost.dtype == torch.float32:
-        return _compiled(library, cost.contiguous(), temperatures, counts)
-    return _plain(cost, temperatures, counts)
+    return library if known else None
 
 
-def _compiled(library: Any, cost: Tensor, temperatures: list[float], counts: list[int]) -> Tensor:
-    plans = torch.empty_like(cost)
-    count, rows, columns = cost.shape
+def _run(
+    library: Any,
+    shape: tuple[int, int, int, int],
+    epsilon: float,
+    iterations: int,
+    **arrays: Tensor | None,
+) -> None:
+    """Make plans of ``shape`` (count, rows, columns, numbers in a row of either side)."""
+    temperatures, counts = _stages(epsilon, iterations)
     job = _Plans(
-        count=count,
-        rows=rows,
-        columns=columns,
-        threads=max(1, min(torch.get_num_threads(), count)),
+        *shape,
+        threads=max(1, min(torch.get_num_threads(), shape[0])),
         iterations=(ctypes.c_int32 * _STAGES)(*counts),
         temperatures=(ctypes.c_float * _STAGES)(*temperatures),
-        costs=cost.data_ptr(),
-        plans=plans.data_ptr(),
         team=cpu.share_team(),
     )
+    for name, array in arrays.items():
+        setattr(job, name, None if array is None else array.data_ptr())
     if library.make_all_plans(ctypes.byref(job), None):
         raise MemoryError("there is no memory for plans of transport")
-    return plans
 
 
 def _plain(cost: Tensor, temperatures: list[float], counts: list[int]) -> Tensor:
