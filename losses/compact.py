@@ -15,13 +15,13 @@ WEIGHTS = Path(__file__).with_name("compact.safetensors")
 # it reads and what it writes. The first reads three colours: there is nothing to narrow.
 _CONVOLUTIONS: dict[str, tuple[int, int, int]] = {
     "1_1": (64, 0, 0),
-    "1_2": (64, 20, 20),
+    "1_2": (64, 24, 24),
     "2_1": (128, 32, 40),
     "2_2": (128, 40, 48),
     "3_1": (256, 64, 72),
-    "3_2": (256, 60, 60),
-    "3_3": (256, 60, 60),
-    "3_4": (256, 60, 64),
+    "3_2": (256, 72, 72),
+    "3_3": (256, 72, 72),
+    "3_4": (256, 72, 80),
     "4_1": (512, 96, 112),
 }
 _POOLED = {"1_2": "pool1", "2_2": "pool2", "3_4": "pool3"}

@@ -78,8 +78,8 @@ def _move(
         plan = sinkhorn_plan(squared_distances(left, right), epsilon, iterations)
         return plan.sum(2), plan.sum(1), plan @ right, plan.mT @ left if both else None
     left, right = left.contiguous(), right.contiguous()
-    sums = [left.new_empty(each.shape[:2]) for each in (left, right)]
-    means = [torch.empty_like(left), torch.empty_like(right) if both else None]
+    rows, columns = (left.new_empty(each.shape[:2]) for each in (left, right))
+    left_means, right_means = torch.empty_like(left), torch.empty_like(right) if both else None
     _run(
         library,
         (len(left), left.shape[1], right.shape[1], left.shape[2]),
@@ -87,12 +87,12 @@ def _move(
         iterations,
         left=left,
         right=right,
-        left_means=means[0],
-        right_means=means[1],
-        row_sums=sums[0],
-        column_sums=sums[1],
+        left_means=left_means,
+        right_means=right_means,
+        row_sums=rows,
+        column_sums=columns,
     )
-    return *sums, *means
+    return rows, columns, left_means, right_means
 
 
 def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -110,7 +110,8 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
         return _plain(cost.detach(), *_stages(epsilon, iterations))
     cost = cost.detach().contiguous()
     plans = torch.empty_like(cost)
-    _run(library, (*cost.shape, 0), epsilon, iterations, costs=cost, plans=plans)
+    count, rows, columns = cost.shape
+    _run(library, (count, rows, columns, 0), epsilon, iterations, costs=cost, plans=plans)
     return plans
 
 
