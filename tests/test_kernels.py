@@ -203,7 +203,9 @@ def test_a_patch_of_life_among_the_dead(place: Place, layout: str, corner: tuple
     grid = Grid(layout, "torus" if corner == (0, 0) else "zero")
     settings = {"living": True, "grid": grid, "condition": "one-hot", "classes": 2}
     automaton = awake(**settings)
-    state = torch.zeros(2, automaton.channels, 16, 13)
+    # Far from life nothing is computed; the interpreter, which is slow, has no such place.
+    size = (10, 8) if (place.kernel, place.device) == ("triton", "cpu") else (16, 13)
+    state = torch.zeros(2, automaton.channels, *size)
     y, x = corner
     state[:, :, y : y + 3, x : x + 3] = noise(2, automaton.channels, 3, 3) + 0.3
     state = automaton.tell(state, torch.tensor([0, 1])).detach()
@@ -235,7 +237,7 @@ STACKED = {
     "hex": Case(HEX, (6, 5)),
     "abs": Case(MU, (7, 5)),
     "learned": Case({"bank": "learned", "grid": Grid("hex", "reflect")}, (4, 3)),
-    "living": Case({"living": True, "grid": Grid("square", ("torus", "replicate"))}, (7, 6)),
+    "living": Case({"living": True, "grid": Grid("square", ("torus", "replicate"))}, (5, 4)),
     "all limits": Case({"limits": Limits(0.8, 0.7, 0.5, 0.6), "output_bias": True}),
 }
 
