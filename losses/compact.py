@@ -55,7 +55,7 @@ def compact_stages() -> list[tuple[str, nn.Module]]:
 
 
 class _Pointwise(nn.Conv2d):
-    """A convolution of 1 x 1; on one core it takes half of the time that torch's does."""
+    """A convolution of 1 x 1, which on one core is sooner done than ``nn.Conv2d``'s."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map features [B, C, H, W] to [B, D, H, W]."""
@@ -82,7 +82,7 @@ def _multiply(flow: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply features [B, C, H, W] by ``matrix`` [D, C, 1, 1].
 
     Rows of pixels pass for pictures: torch leaves large batches to oneDNN, and does small ones in
-    one thread with a matrix product of its own, at half the pace.
+    one thread with a slower matrix product.
     """
     batch, channels, height, width = flow.shape
     rows = flow.permute(0, 2, 3, 1).reshape(batch * height, 1, width, channels)
