@@ -12,6 +12,7 @@ from torch import Tensor
 from nca_texture.devices import send
 from nca_texture.kernels.plans import transport
 from nca_texture.losses.base import Grown, Loss, stack_goals
+from nca_texture.losses.slices import draw_directions, sliced_distances
 
 METHODS = ("sinkhorn", "sliced")
 BORDERS = ("wrap", "inside")
@@ -112,16 +113,6 @@ def leading_directions(patches: Tensor, share: float) -> Tensor:
     held = spread.flip(0).clamp(min=0).cumsum(0)
     count = int((held < share * held[-1]).sum()) + 1
     return directions.flip(1)[:, :count].to(patches.dtype)
-
-
-def sliced_distance(left: Tensor, right: Tensor, directions: Tensor) -> Tensor:
-    """Mean squared distance [B] of [B, n, D] and [B, m, D] in order along ``directions`` [D, K]."""
-    ours = (left @ directions).sort(1).values
-    theirs = (right @ directions).sort(1).values
-    if ours.shape[1] != theirs.shape[1]:
-        rank = (torch.arange(ours.shape[1], device=left.device) + 0.5) / ours.shape[1]
-        theirs = theirs[:, (rank * theirs.shape[1]).long()]
-    return (ours - theirs).square().mean((1, 2))
 
 
 def _count_levels(images: Tensor, least: int, most: int) -> int:
@@ -320,8 +311,5 @@ class PatchLoss(Loss):
     def _sliced(self, each: _Draw, generator: torch.Generator) -> Tensor:
         """Distance [B] between all of ours and all of theirs, along random directions."""
         ours, theirs = (torch.cat(list(side), 1) for side in (each.ours, each.theirs))
-        width = ours.shape[-1]
-        directions = torch.randn(width, self.projections, generator=generator)
-        directions = send(directions, ours.device)
-        directions = directions / directions.norm(dim=0)
-        return sliced_distance(ours, theirs, directions)
+        directions = draw_directions(ours.shape[-1], self.projections, generator)
+        return sliced_distances(ours, theirs, send(directions, ours.device)).mean((1, 2))

@@ -15,7 +15,8 @@ from nca_texture.losses.features import FeatureNetwork
 from nca_texture.losses.gram import GramLoss, gram, soft_root
 from nca_texture.losses.overflow import OverflowLoss
 from nca_texture.losses.pixel import PixelLoss
-from nca_texture.losses.sliced import SlicedLoss, draw_directions, sliced_distances
+from nca_texture.losses.sliced import SlicedLoss
+from nca_texture.losses.slices import draw_directions, sliced_distances
 from nca_texture.losses.total import TotalLoss
 from nca_texture.recipe import LossPlan, Recipe
 from nca_texture.targets import Exemplar

@@ -14,7 +14,7 @@ from torch import Tensor
 from nca_texture.losses.features import FeatureNetwork, full_precision
 from nca_texture.losses.networks import COMPACT, NETWORKS
 from nca_texture.losses.patch import count_patches, draw, patches_at, pyramid
-from nca_texture.losses.sliced import draw_directions, sliced_distances
+from nca_texture.losses.slices import draw_directions, sliced_distances
 from nca_texture.losses.weights import have_weights
 from nca_texture.seams import check_seams
 
