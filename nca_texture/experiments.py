@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nca_texture.curriculum import Curriculum
+from nca_texture.loss_plans import OVERFLOW, PATCH, SLICED
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
 from nca_texture.surgery import Event
 from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, SHELL_MOUTH
@@ -168,17 +169,7 @@ _TEXTURES = Recipe(
     preset="two-textures",
     target=TargetPlan(sources=("sample:zebra", "sample:weave"), crop="square"),
     automaton=AutomatonPlan(condition="one-hot"),
-    losses=(
-        LossPlan(
-            name="sliced",
-            weight=4e-3,
-            options={
-                "features": "compact", "reduce": "root", "samples": 4096, "border": "wrap"
-            },
-        ),
-        LossPlan(name="patch"),
-        LossPlan(name="overflow", weight=10.0, options={"power": 1, "reduce": "mean"}),
-    ),
+    losses=(SLICED, PATCH, OVERFLOW),
     training=TrainPlan(
         iterations=5000, width=128, height=128, batch_size=4, pool_size=256, warmup=20, switch=1
     ),

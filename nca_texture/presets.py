@@ -5,6 +5,7 @@ from typing import Any
 
 from nca_texture.experiments import EXPERIMENTS, REGENERATING, small
 from nca_texture.kernels.rule import Limits
+from nca_texture.loss_plans import OVERFLOW, PATCH, SLICED
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
 from nca_texture.train_plan import TrainPlan
 
@@ -24,18 +25,10 @@ def _loss(name: str, weight: float = 1.0, **options: Any) -> LossPlan:
     return LossPlan(name=name, weight=weight, options=options)
 
 
-# Ours. Sliced transport through the network of the package finds detail and shapes, transport of
-# patches how the larger parts of a texture lie together; each finds what the other does not.
-_SLICED = _loss("sliced", 4e-3, features="compact", reduce="root", samples=4096, border="wrap")
-_PATCH = _loss("patch")
-
-# The overflow term keeps states where float16 and 8-bit exports can hold them.
-_OVERFLOW = _loss("overflow", 10.0, limit=1.0, power=1, reduce="mean")
-
 _DRAFT = Recipe(
     preset="draft",
     target=TargetPlan(crop="square"),  # the middle of a photograph is its subject
-    losses=(_SLICED, _PATCH, _OVERFLOW),
+    losses=(SLICED, PATCH, OVERFLOW),
     training=TrainPlan(
         iterations=900, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
     ),
@@ -239,28 +232,3 @@ PRESETS: dict[str, Preset] = {
         for name, each in EXPERIMENTS.items()
     },
 }
-
-
-def loss_plan(name: str) -> LossPlan:
-    """Put a loss into one of our presets, scaled so that the overflow term keeps its say.
-
-    Through VGG the seed of a texture scores some hundreds by ``sliced`` and ``gram``, a few by
-    ``emd``; by ``patch`` it scores a tenth.
-    """
-    if name == "sliced":
-        options = {key: value for key, value in _SLICED.options.items() if key != "features"}
-        return replace(_SLICED, options=options)
-    return _loss(name, {"gram": 1e-3, "emd": 0.1, "activation": 0.01}.get(name, 1.0))
-
-
-def auto_losses(features: str | None = None) -> tuple[tuple[LossPlan, ...], str]:
-    """Choose the best losses that are at hand without waiting for a network, and say why.
-
-    They are those of our presets: their network is part of the package. ``features`` names another
-    one, whose weights are given.
-    """
-    if features is None:
-        why = "sliced, through the network that ships with the package, and patch"
-        return (_SLICED, _PATCH), why
-    plan = replace(_SLICED, options=_SLICED.options | {"features": features})
-    return (plan, _PATCH), f"sliced, through {features}, whose weights are here, and patch"

@@ -41,8 +41,9 @@ from nca_texture.automaton import CellularAutomaton
 from nca_texture.devices import hold_memory
 from nca_texture.kernels import cpu
 from nca_texture.kernels.rule import Precision
+from nca_texture.loss_plans import loss_plan
 from nca_texture.losses.base import Grown, Loss
-from nca_texture.presets import PRESETS, loss_plan
+from nca_texture.presets import PRESETS
 from nca_texture.targets import Exemplar
 from nca_texture.training import train
 
@@ -450,9 +451,7 @@ def loss_table(device: str) -> str:
     exemplar = Exemplar(picture, "noise", "noise", "", (size, size), 1.0)
     image = torch.rand(batch, 3, size, size, device=device, requires_grad=True)
     draft = PRESETS["draft"].recipe
-    sliced = loss_plan("sliced")
-    through = replace(sliced, options=sliced.options | {"features": "vgg19"})
-    plans = {"VGG19, sliced": (through,), "draft's": draft.losses[:-1]}
+    plans = {"VGG19, sliced": (loss_plan("sliced", "vgg19"),), "draft's": draft.losses[:-1]}
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "vgg19.safetensors"
         save_file(vgg19(weights=None).features.state_dict(prefix="features."), weights)

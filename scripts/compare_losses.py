@@ -23,11 +23,12 @@ from PIL import Image
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.loss_plans import loss_plan
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.features import FeatureNetwork
 from nca_texture.losses.gram import gram
 from nca_texture.losses.patch import PatchLoss
-from nca_texture.presets import PRESETS, loss_plan
+from nca_texture.presets import PRESETS
 from nca_texture.recipe import LossPlan, Recipe
 from nca_texture.targets import read_target
 from nca_texture.training import train
@@ -46,17 +47,11 @@ TEXTURES = (
 _TRIED = {"levels": 5, "samples": 384, "exemplar_samples": 768, "epsilon": 0.05, "iterations": 12}
 
 
-def loss_through(network: str) -> LossPlan:
-    """Plan what ``--loss sliced --features NETWORK`` plans."""
-    plan = loss_plan("sliced")
-    return replace(plan, options=plan.options | {"features": network})
-
-
 LOSSES = {
     "sliced patches": (LossPlan(name="patch", options={"method": "sliced"}),),
     "Sinkhorn patches, as first tried": (LossPlan(name="patch", options=_TRIED | {"debias": 0.0}),),
     "Sinkhorn patches": (LossPlan(name="patch"),),
-    "VGG19, sliced": (loss_through("vgg19"),),
+    "VGG19, sliced": (loss_plan("sliced", "vgg19"),),
     "ours": PRESETS["draft"].recipe.losses[:-1],
 }
 

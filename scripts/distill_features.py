@@ -27,11 +27,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.loss_plans import PATCH
 from nca_texture.losses import compact
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.networks import Stage, build_stages, up_to
 from nca_texture.losses.weights import load_weights
-from nca_texture.presets import PRESETS, loss_plan
+from nca_texture.presets import PRESETS
 from nca_texture.targets import SAMPLES, read_target
 from nca_texture.training import train
 
@@ -270,7 +271,7 @@ def in_training(count: int, seed: int) -> Tensor:
     seen = []
     for name in TRAINED:
         # The patch loss needs no network: what it is to teach must not depend on it.
-        recipe = replace(PRESETS["draft"].recipe, losses=(loss_plan("patch"),))
+        recipe = replace(PRESETS["draft"].recipe, losses=(PATCH,))
         plan = replace(recipe.training, iterations=count, judge_every=0, seed=seed)
         plan = replace(plan, width=SIDE, height=SIDE, batch_size=1, steps=(24, 48))
         loss = Watching(recipe.build_loss(read_target(f"sample:{name}", exemplar_size=SIDE)))

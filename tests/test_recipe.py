@@ -10,9 +10,10 @@ import torch
 
 from nca_texture.grid import Grid
 from nca_texture.kernels.rule import Limits
+from nca_texture.loss_plans import auto_losses, loss_plan
 from nca_texture.losses import pick_loss_class
 from nca_texture.losses.base import Grown
-from nca_texture.presets import PRESETS, auto_losses
+from nca_texture.presets import PRESETS
 from nca_texture.recipe import (
     AutomatonPlan,
     LossPlan,
@@ -461,6 +462,14 @@ def test_the_loss_that_is_at_hand_is_chosen_and_said() -> None:
     assert [plan.name for plan in plans] == ["sliced", "patch"]
     assert plans[0].options["features"] == "vgg19"
     assert "vgg19" in why
+
+
+@pytest.mark.parametrize("name", ["sliced", "gram", "emd"])
+def test_style_is_seen_through_our_network_or_the_one_that_is_named(name: str) -> None:
+    assert loss_plan(name).options["features"] == "compact"
+    named = loss_plan(name, "vgg19")
+    assert named.options == loss_plan(name).options | {"features": "vgg19"}
+    assert named.weight == loss_plan(name).weight
 
 
 def test_recipes_are_frozen() -> None:

@@ -278,8 +278,8 @@ def _with_loss(
     quiet: bool,
 ) -> "Recipe":
     """Replace the losses, but for overflow, by the one asked for or by what ``auto`` finds."""
+    from nca_texture.loss_plans import auto_losses, loss_plan, through
     from nca_texture.losses import pick_loss_class
-    from nca_texture.presets import auto_losses, loss_plan
 
     if not recipe.losses:
         return recipe
@@ -294,12 +294,10 @@ def _with_loss(
         if loss != first.name:
             pick_loss_class(loss)
             first = loss_plan(loss)
-            if loss in ("sliced", "gram", "emd"):
-                first = replace(first, options=first.options | {"features": features or "compact"})
     if features is not None:
         if "features" not in first.options and loss is None:
             first = loss_plan("sliced")
-        first = replace(first, options=first.options | {"features": features})
+        first = through(first, features)
     return replace(recipe, losses=(first, *others))
 
 
