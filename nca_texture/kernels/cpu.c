@@ -84,8 +84,8 @@ struct plans {
   const float *costs;               /* [count, rows, columns], or NULL: from left and right */
   float *plans;                     /* the same */
   const float *left, *right;        /* [count, rows or columns, width] */
-  float *left_means, *right_means;  /* the same: of what each is moved to, times its share; or NULL */
-  float *row_sums, *column_sums;    /* of plans: [count, rows or columns] */
+  float *totals;                    /* [count]: what each transport costs */
+  float *left_gradients, *right_gradients; /* as left and right: of that, by constant plans; or NULL */
   void (*team)(void (*)(void *), void *, unsigned, unsigned); /* OpenMP's threads, or NULL */
 };
 

@@ -178,6 +178,14 @@ static void NAME(take_rows)(long rows, long width, long wide, const float *from,
   }
 }
 
+/* Twice the way of each row from what it is moved to: `means`, which are times its share. */
+static void NAME(draw_apart)(long rows, long width, long wide, const float *from,
+                             const float *means, const float *shares, float *to) {
+  for (long i = 0; i < rows; i++)
+    for (long k = 0; k < width; k++)
+      to[i * width + k] = 2 * (shares[i] * from[i * wide + k] - means[i * wide + k]);
+}
+
 /* One transport; see transport in plans.py. `memory` has plan_memory(plans) floats. */
 static void NAME(make_transport)(const struct plans *plans, long number, float *memory) {
   const long rows = plans->rows, columns = plans->columns, stride = stride_of(plans);
@@ -197,23 +205,28 @@ static void NAME(make_transport)(const struct plans *plans, long number, float *
       cost[i * stride + j] = apart > 0 ? apart : 0;
     }
   NAME(find_plan)(plans, cost, stride, kernel, rest);
-  float *row_sums = plans->row_sums + number * rows;
-  float *column_sums = plans->column_sums + number * columns;
-  memset(column_sums, 0, columns * sizeof *column_sums);
+  float *row_sums = rest, *column_sums = row_sums + rows; /* the potentials are not needed any more */
+  double all = 0;
+  memset(column_sums, 0, stride * sizeof *column_sums);
   for (long i = 0; i < rows; i++) {
-    numbers sums = {};
-    for (long j = 0; j < stride; j += VL) sums += LOAD(kernel + i * stride + j);
+    const float *shares = kernel + i * stride, *costs = cost + i * stride;
+    numbers sums = {}, paid = {};
+    for (long j = 0; j < stride; j += VL) {
+      sums += LOAD(shares + j);
+      paid += LOAD(shares + j) * LOAD(costs + j);
+      STORE(column_sums + j, LOAD(column_sums + j) + LOAD(shares + j));
+    }
     row_sums[i] = NAME(total)(sums);
-    for (long j = 0; j < columns; j++) column_sums[j] += kernel[i * stride + j];
+    all += NAME(total)(paid);
   }
+  plans->totals[number] = (float)all;
   NAME(multiply)(rows, columns, wide, kernel, stride, 1, right, wide, means, wide);
-  for (long i = 0; i < rows; i++)
-    memcpy(plans->left_means + (number * rows + i) * width, means + i * wide, width * sizeof(float));
-  if (!plans->right_means) return;
+  NAME(draw_apart)(rows, width, wide, left, means, row_sums,
+                   plans->left_gradients + number * rows * width);
+  if (!plans->right_gradients) return;
   NAME(multiply)(columns, rows, wide, kernel, 1, stride, left, wide, means, wide);
-  for (long j = 0; j < columns; j++)
-    memcpy(plans->right_means + (number * columns + j) * width, means + j * wide,
-           width * sizeof(float));
+  NAME(draw_apart)(columns, width, wide, right, means, column_sums,
+                   plans->right_gradients + number * columns * width);
 }
 
 /* One plan of costs that are there already. */

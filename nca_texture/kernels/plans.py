@@ -23,7 +23,7 @@ class _Plans(ctypes.Structure):
         ("temperatures", ctypes.c_float * _STAGES),
         *cpu.fields(
             ctypes.c_void_p,
-            "costs plans left right left_means right_means row_sums column_sums team",
+            "costs plans left right totals left_gradients right_gradients team",
         ),
     )
 
@@ -47,39 +47,35 @@ def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> T
 class _Transport(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
-        rows, columns, left_means, right_means = _move(
-            left, right, epsilon, iterations, both=ctx.needs_input_grad[1]
-        )
-        ctx.save_for_backward(left, right, rows, columns, left_means, right_means)
-        lengths = (rows * left.square().sum(-1)).sum(1) + (columns * right.square().sum(-1)).sum(1)
-        return lengths - 2 * (left * left_means).sum((1, 2))
+        totals, *gradients = _move(left, right, epsilon, iterations, both=ctx.needs_input_grad[1])
+        ctx.save_for_backward(*gradients)
+        return totals
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        left, right, rows, columns, left_means, right_means = ctx.saved_tensors
-        share = 2 * gradients[0][:, None, None]
-        to_left = share * (rows[..., None] * left - left_means)
-        if right_means is None:
-            return to_left, None, None, None
-        return to_left, share * (columns[..., None] * right - right_means), None, None
+        share = gradients[0][:, None, None]
+        to_left, to_right = ctx.saved_tensors
+        return share * to_left, None if to_right is None else share * to_right, None, None
 
 
 def _move(
     left: Tensor, right: Tensor, epsilon: float, iterations: int, *, both: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Sum rows [B, n] and columns [B, m] of the plan, and move each side by it.
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Say what transport costs [B], and the gradients of that by ``left`` and ``right``.
 
-    What the rows of ``left`` are moved to is [B, n, D], times their share; of ``right``, [B, m, D],
-    only when ``both`` are asked for.
+    By ``right`` only when ``both`` are asked for.
     """
     library = _library(left)
     if library is None:
-        plan = sinkhorn_plan(squared_distances(left, right), epsilon, iterations)
-        return plan.sum(2), plan.sum(1), plan @ right, plan.mT @ left if both else None
+        cost = squared_distances(left, right)
+        plan = sinkhorn_plan(cost, epsilon, iterations)
+        to_left = 2 * (plan.sum(2)[..., None] * left - plan @ right)
+        to_right = 2 * (plan.sum(1)[..., None] * right - plan.mT @ left) if both else None
+        return (plan * cost).sum((1, 2)), to_left, to_right
     left, right = left.contiguous(), right.contiguous()
-    rows, columns = (left.new_empty(each.shape[:2]) for each in (left, right))
-    left_means, right_means = torch.empty_like(left), torch.empty_like(right) if both else None
+    totals, to_left = left.new_empty(len(left)), torch.empty_like(left)
+    to_right = torch.empty_like(right) if both else None
     _run(
         library,
         (len(left), left.shape[1], right.shape[1], left.shape[2]),
@@ -87,12 +83,11 @@ def _move(
         iterations,
         left=left,
         right=right,
-        left_means=left_means,
-        right_means=right_means,
-        row_sums=rows,
-        column_sums=columns,
+        totals=totals,
+        left_gradients=to_left,
+        right_gradients=to_right,
     )
-    return rows, columns, left_means, right_means
+    return totals, to_left, to_right
 
 
 def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
