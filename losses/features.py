@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -292,24 +293,35 @@ class _Circular(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
         (weight,), (gradient,) = ctx.saved_tensors, gradients
+        if weight.shape[1] * 4 < len(weight):  # to few channels: one product, for all offsets
+            return _to_few(gradient, weight.to(gradient.dtype), ctx.around), None, None, None
         turned = weight.flip(2, 3).transpose(0, 1).to(gradient.dtype)
         turned = turned.contiguous(memory_format=torch.channels_last)
-        if len(turned) * 4 < len(weight):  # to few channels, which are sooner folded than wrapped
-            y, x = ctx.around
-            flow = _fold(F.conv2d(gradient, turned, padding=(2 * y, 2 * x)), y, x)
-        else:
-            flow = F.conv2d(_wrap(gradient, *ctx.around), turned)
-        return flow, None, None, None
+        return F.conv2d(_wrap(gradient, *ctx.around), turned), None, None, None
+
+
+def _to_few(gradient: Tensor, weight: Tensor, around: tuple[int, int]) -> Tensor:
+    """Go back through a convolution [D, C, h, w] on a torus: [B, D, H, W] to [B, C, H, W]."""
+    (batch, _, height, width), (y, x) = gradient.shape, around
+    _, channels, *offsets = weight.shape
+    matrix = weight.permute(2, 3, 1, 0).flatten(0, 2)
+    parts = (matrix @ gradient.permute(0, 2, 3, 1).reshape(-1, len(weight)).mT).view(
+        -1, channels, batch, height, width
+    )
+    flow = gradient.new_zeros(channels, batch, height + 2 * y, width + 2 * x)
+    for part, (down, right) in zip(parts, product(*map(range, offsets)), strict=True):
+        flow[..., down : down + height, right : right + width] += part
+    return _fold(flow, y, x).transpose(0, 1)
 
 
 def _fold(flow: Tensor, y: int, x: int) -> Tensor:
-    """Add the margins of ``flow`` [B, C, H + 2y, W + 2x] to its other side: [B, C, H, W]."""
+    """Add the margins of ``flow`` [..., H + 2y, W + 2x] to its other side: [..., H, W]."""
     height, width = flow.shape[-2] - 2 * y, flow.shape[-1] - 2 * x
-    flow[:, :, height : height + y] += flow[:, :, :y]
-    flow[:, :, y : 2 * y] += flow[:, :, height + y :]
+    flow[..., height : height + y, :] += flow[..., :y, :]
+    flow[..., y : 2 * y, :] += flow[..., height + y :, :]
     flow[..., width : width + x] += flow[..., :x]
     flow[..., x : 2 * x] += flow[..., width + x :]
-    return flow[:, :, y : y + height, x : x + width]
+    return flow[..., y : y + height, x : x + width]
 
 
 def _wrap(flow: Tensor, y: int, x: int) -> Tensor:
