@@ -14,7 +14,7 @@ COMMANDS = (
     ["ruff", "format", "--check", "."],
     ["ruff", "check", "."],
     ["pyright", "--pythonpath", sys.executable],
-    ["pytest", "-m", "not gpu", "-n", "2", "--durations", "15"],
+    ["pytest", "-m", "not gpu", "-n", "2", "--dist", "worksteal", "--durations", "15"],
 )
 
 
