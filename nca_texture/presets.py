@@ -30,7 +30,7 @@ _DRAFT = Recipe(
     target=TargetPlan(crop="square"),  # the middle of a photograph is its subject
     losses=(SLICED, PATCH, OVERFLOW),
     training=TrainPlan(
-        iterations=900, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
+        iterations=800, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
     ),
 )
 _BALANCED = replace(
@@ -169,7 +169,7 @@ _MUNCA_DEPARTURES = (
 )
 
 PRESETS: dict[str, Preset] = {
-    "draft": Preset(_DRAFT, "five minutes on two CPU cores, nothing to download"),
+    "draft": Preset(_DRAFT, "three minutes on two CPU cores, nothing to download"),
     "balanced": Preset(_BALANCED, "a larger grid and more iterations, for a coffee break"),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
     "grow": Preset(
