@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton, Init, grow_together
 from nca_texture.curriculum import Curriculum
-from nca_texture.damage import at_random, cut
-from nca_texture.devices import send
 from nca_texture.judging import Verdict, judge_together, show
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.together import join
@@ -27,9 +25,10 @@ from nca_texture.noise import generator, stream
 from nca_texture.pool import Loan, Pool
 from nca_texture.surgery import Theatre
 from nca_texture.train_plan import TrainPlan
+from nca_texture.treatments import RESEED, hurt, sow, switch, teach
 
-# Streams of a run's chance, apart from those of noise.py and judging.py.
-_FIRE, _RESEED, _POOL, _REDRAW, _SORT = 11, 12, 13, 15, 16
+# Streams of a run's chance, apart from those of noise.py, judging.py and treatments.py.
+_FIRE, _POOL, _REDRAW, _SORT = 11, 13, 15, 16
 
 _CHECK_EVERY = 10  # iterations between looks at the losses: each look waits for the device
 _SNAPSHOT_EVERY = 50  # iterations between states that a diverging run can go back to
@@ -413,9 +412,9 @@ class _Run:
         if plan.persistent and (plan.reseed == "worst" or plan.damage):
             loan = self._worst_first(loan)
         if not plan.persistent:
-            self._sow(loan, plan.batch_size)
+            sow(loan, self.automaton, plan, iteration, plan.batch_size)
         elif iteration % plan.reseed_every == 0:
-            self._sow(loan, 1)
+            sow(loan, self.automaton, plan, iteration, 1)
         least, most = plan.steps
         if plan.curriculum.threshold:
             least, most = plan.curriculum.steps_at(self.now.levels, plan.steps)
@@ -425,11 +424,13 @@ class _Run:
             for sample in range(plan.batch_size)
         ]
         if plan.curriculum.threshold:
-            self._teach(loan, chance)
+            assert self.goals is not None
+            teach(loan, self.automaton, plan, self.goals, self.now.levels, chance)
         if plan.damage:
-            self._damage(loan, chance)
+            hurt(loan, self.automaton, plan, chance)
+        if plan.switch and self.automaton.classes > 1:
+            switch(loan, self.automaton, plan, chance)
         if self.automaton.classes > 1:
-            self._switch(loan, chance)
             loan = replace(loan, states=self.automaton.tell(loan.states, loan.classes))
         self.optimizer.zero_grad()
         return _Batch(loan, steps, seeds, chance)
@@ -441,55 +442,6 @@ class _Run:
             grown = show([self.automaton], loan.states, 0, [loan.classes], [loan.ages])[0]
             values = self.loss(grown, chance)
         return loan.sorted(values.nan_to_num(nan=math.inf).argsort(descending=True, stable=True))
-
-    def _sow(self, loan: Loan, count: int) -> None:
-        """Let the first ``count`` samples of a loan start anew; all classes have their turn."""
-        iteration, automaton = self.now.iteration, self.automaton
-        first = iteration if count > 1 else iteration // self.plan.reseed_every
-        classes = (torch.arange(count) + first * count) % automaton.classes
-        seed = stream(self.plan.seed, _RESEED, iteration)
-        loan.states[:count] = automaton.seed(count, self.plan.size, seed=seed, classes=classes)
-        loan.classes[:count] = send(classes, loan.classes.device)
-        loan.ages[:count] = 0
-
-    def _teach(self, loan: Loan, chance: torch.Generator) -> None:
-        """Let the first half of a loan start from what the curriculum leaves of the targets."""
-        lesson, automaton, levels = self.plan.curriculum, self.automaton, self.now.levels
-        assert self.goals is not None
-        count = max(1, len(loan.states) // 2)
-        seeds = automaton.seed(count, self.plan.size, classes=loan.classes[:count]).detach()
-        own, place = automaton.own, automaton.garden[0].place
-        goals = self.goals[loan.classes[:count]]
-        begun = lesson.begin(goals, seeds[:, :own], place, levels, chance)
-        loan.states[:count] = torch.cat([begun, seeds[:, own:]], 1)
-        loan.ages[:count] = 0
-        bitten = len(loan.states) if lesson.moment == "any" else count
-        gone = lesson.bites(bitten, self.plan.size, levels, chance)
-        alone = seeds[:, 3] > 0  # the seed is left, so that something can grow
-        gone[:count] &= ~alone.cpu()
-        loan.states[:bitten] = cut(loan.states[:bitten], send(gone, seeds.device), automaton.held)
-
-    def _damage(self, loan: Loan, chance: torch.Generator) -> None:
-        """Cut something out of the last samples of a loan."""
-        plan, shapes = self.plan, self.plan.damage_shapes
-        chosen = torch.randint(len(shapes), (plan.damage,), generator=chance).tolist()
-        gone = [at_random(shapes[shape], plan.size, chance) for shape in chosen]
-        last = loan.states[-plan.damage :]
-        held = self.automaton.held
-        loan.states[-plan.damage :] = cut(last, send(torch.stack(gone), last.device), held)
-
-    def _switch(self, loan: Loan, chance: torch.Generator) -> None:
-        """Tell some samples, not those that are damaged, that they are of another class.
-
-        So a rule learns to become one thing from another.
-        """
-        if not self.plan.switch:
-            return
-        number = self.automaton.classes
-        turn = torch.randint(1, number, (self.plan.switch,), generator=chance)
-        end = len(loan.classes) - self.plan.damage
-        some = slice(end - self.plan.switch, end)
-        loan.classes[some] = (loan.classes[some] + send(turn, loan.classes.device)) % number
 
     def finish(self, batch: "_Batch", state: Tensor, total: Tensor) -> tuple[str, ...]:
         """Follow the gradient, put the states back, and look at how it goes now and then."""
@@ -516,7 +468,7 @@ class _Run:
         NaN is no run-away: it is left for the next look to find. The loan comes with the ages.
         """
         gone = (state.abs() > _RUN_AWAY).any(3).any(2).any(1)
-        seed, classes = stream(self.plan.seed, _RESEED, self.now.iteration), batch.loan.classes
+        seed, classes = stream(self.plan.seed, RESEED, self.now.iteration), batch.loan.classes
         fresh = self.automaton.seed(len(state), self.plan.size, seed=seed, classes=classes).detach()
         loan = replace(batch.loan, ages=(batch.loan.ages + batch.steps).masked_fill(gone, 0))
         return loan, torch.where(gone[:, None, None, None], fresh, state)
