@@ -127,7 +127,7 @@ def pool_first(stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
     for k, (first, second) in enumerate(pairwise(stages)):
         pooled = isinstance(first.module, nn.ReLU) and isinstance(second.module, nn.MaxPool2d)
         if pooled and first.name not in layers:
-            stages[k] = replace(first, module=second.module)
+            stages[k] = replace(second, name=second.name + _PRE_RELU)
             stages[k + 1] = replace(second, module=first.module)
     return stages
 

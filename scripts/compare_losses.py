@@ -10,16 +10,16 @@ of both networks are looked for as always.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean, mean
 
 import numpy as np
 import torch
 from PIL import Image
+from tables import append_row, read_rows, write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
@@ -55,6 +55,7 @@ LOSSES = {
     "ours": PRESETS["draft"].recipe.losses[:-1],
 }
 
+MEASURES = ("vgg19", "squeezenet1_1", "patches")
 STEPS = (128, 1000)  # after which what was grown is measured
 SIDE = 160  # cells of what is measured
 
@@ -64,7 +65,7 @@ class Measures:
 
     def __init__(self, target: Tensor) -> None:
         """Measure ``target`` [1, 3, H, W]."""
-        self.networks = {name: FeatureNetwork(name) for name in ("vgg19", "squeezenet1_1")}
+        self.networks = {name: FeatureNetwork(name) for name in MEASURES[:2]}
         self.goals = {name: self._grams(name, target) for name in self.networks}
         self.patches = PatchLoss(target, levels=3, samples=1024, exemplar_samples=1024)
 
@@ -142,27 +143,54 @@ def look(automaton: CellularAutomaton, target: Tensor, path: Path) -> dict[str, 
 
 
 def report(found: Sequence[dict], minutes: float) -> str:
-    """Tabulate what was found: a row a run."""
+    """Tabulate what was found, a row a run, and count where ours is closest."""
     lines = [
         f"# Losses compared\n\nThe rule of `draft`, {minutes:g} minutes of one core each, measured "
         f"after {' and '.join(map(str, STEPS))} steps (the mean of both). Distances are 0 at the "
         "target; none is a loss that was trained with, but patches for those of that name and for "
         "ours. Made by `scripts/compare_losses.py`.\n",
-        "| texture | loss | ms an iteration | iterations | VGG19 | SqueezeNet | patches |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(f"- {line}" for line in verdicts(found)),
+        "",
+        "| texture | loss | ms an iteration | iterations | VGG19 | SqueezeNet | patches | mean |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     order = list(LOSSES)
     for row in sorted(found, key=lambda row: (row["texture"], order.index(row["loss"]))):
-        each = [
-            mean(distances[measure] for distances in row["distances"].values())
-            for measure in ("vgg19", "squeezenet1_1", "patches")
-        ]
+        each = distances_of(row)
         pace = 1000 * row["seconds"] / row["iterations"]
         lines.append(
             f"| {row['texture']} | {row['loss']} | {pace:.0f} | {row['iterations']} "
-            f"| {each[0]:.3f} | {each[1]:.3f} | {each[2]:.4f} |"
+            f"| {each[0]:.3f} | {each[1]:.3f} | {each[2]:.4f} | {mean(each):.3f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def distances_of(row: dict) -> list[float]:
+    """Average each measure over the steps."""
+    return [mean(found[measure] for found in row["distances"].values()) for measure in MEASURES]
+
+
+def verdicts(found: Sequence[dict]) -> list[str]:
+    """Say on how many textures ours is closer than each other loss.
+
+    By the mean of the measures, and by the geometric one, in which small ones count as much.
+    """
+    by_run = {(row["texture"], row["loss"]): distances_of(row) for row in found}
+    sentences = []
+    for name in LOSSES:
+        pairs = [
+            (by_run[texture, "ours"], theirs)
+            for (texture, loss), theirs in by_run.items()
+            if loss == name != "ours" and (texture, "ours") in by_run
+        ]
+        if pairs:
+            plain = sum(mean(ours) < mean(theirs) for ours, theirs in pairs)
+            ratios = sum(geometric_mean(ours) < geometric_mean(theirs) for ours, theirs in pairs)
+            sentences.append(
+                f"Closer than {name} on {plain} of {len(pairs)} textures by the mean of the three, "
+                f"on {ratios} by their geometric mean."
+            )
+    return sentences
 
 
 def main() -> None:
@@ -174,8 +202,7 @@ def main() -> None:
     parser.add_argument("--loss", nargs="+", choices=list(LOSSES), default=list(LOSSES))
     choice = parser.parse_args()
     torch.set_num_threads(1)
-    lines = STORE.read_text(encoding="utf-8").splitlines() if STORE.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = read_rows(STORE)
     done = {(row["texture"], row["loss"]) for row in found}
     for texture in choice.texture:
         for name in choice.loss:
@@ -183,9 +210,8 @@ def main() -> None:
                 continue
             found.append(run(choice.folder / texture, name, 60 * choice.minutes))
             print(found[-1], flush=True)
-            with STORE.open("a", encoding="utf-8") as store:
-                store.write(json.dumps(found[-1]) + "\n")
-            STORE.with_suffix(".md").write_text(report(found, choice.minutes), encoding="utf-8")
+            append_row(STORE, found[-1])
+            write_page(STORE.with_suffix(".md"), report(found, choice.minutes))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ published one, ours, and ours from another seed. Distances are those of compare_
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from compare_losses import Measures
 from PIL import Image
+from tables import append_row, read_rows, write_page
 from torch import Tensor
 
 from nca_texture import imports
@@ -132,8 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     outputs = sorted((choice.folder / "outputs").glob("dtd_*.png"))
     by_name = {path.stem.removeprefix("dtd_"): path for path in outputs}
-    lines = STORE.read_text(encoding="utf-8").splitlines() if STORE.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = read_rows(STORE)
     done = {(row["file"], row["model"]) for row in found}
     compared = {row["model"] for row in found if "ours" in row}
     for path in sorted(choice.folder.glob("texture/*")) + sorted(choice.folder.glob("growth/*")):
@@ -150,9 +149,8 @@ def main() -> None:
                 row |= look(model)
             found.append(row)
             print(row, flush=True)
-            with STORE.open("a", encoding="utf-8") as store:
-                store.write(json.dumps(row, ensure_ascii=False) + "\n")
-    STORE.with_suffix(".md").write_text(report(found), encoding="utf-8")
+            append_row(STORE, row)
+    write_page(STORE.with_suffix(".md"), report(found))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tables import write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton, Plant
@@ -48,7 +49,6 @@ from nca_texture.training import Snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-BY_HAND = "<!-- by hand -->"
 SEED = 2026  # of what is measured; trainings have others
 CUTS = 8
 LATE = 6000  # steps after which a class must still be what it is
@@ -571,9 +571,7 @@ def write(runs: Path, docs: Path) -> None:
         if found["shown"] and (docs / "growth" / f"{name}.png").exists():
             look = EXPERIMENTS[str(found["name"])].look_for
             strips += ["", f"`{label}`: {look}.", "", f"![{label}](growth/{name}.png)"]
-    kept = page.read_text().partition(BY_HAND)[1:] if page.exists() else ("", "")
-    text = "\n".join([*lines, *strips]) + "\n"
-    page.write_text(text + ("\n" + "".join(kept) if kept[0] else ""))
+    write_page(page, "\n".join([*lines, *strips]))
 
 
 def said(value: object) -> str:

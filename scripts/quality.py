@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tables import append_row, read_rows, write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
@@ -348,16 +349,13 @@ def main() -> None:
     textures = [choice.folder / name for name in names]
     store: Path = choice.store
     where = Place(choice.runs, choice.side, choice.late, choice.device)
-    lines = store.read_text(encoding="utf-8").splitlines() if store.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = read_rows(store)
     done = {(row["texture"], row["by"]) for row in rows}
 
     def add(row: dict[str, Any]) -> None:
         rows.append(row)
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with store.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        store.with_suffix(".md").write_text(report(rows), encoding="utf-8")
+        append_row(store, row)
+        write_page(store.with_suffix(".md"), report(rows))
         look = ", ".join(f"{name} {value:.3g}" for name, value in look_of(row).items())
         print(f"{row['texture']} {row['by']}: {look}", flush=True)
 
@@ -376,7 +374,7 @@ def main() -> None:
             )
             add(score_ours(contender, path, exemplar, count, where))
             save_grid(textures, choice.published, [each.name for each in wanted], where)
-    store.with_suffix(".md").write_text(report(rows), encoding="utf-8")
+    write_page(store.with_suffix(".md"), report(rows))
     shown = [each.name for each in wanted] or choice.preset
     save_grid(textures, choice.published, shown, where)
 

@@ -9,7 +9,6 @@ there is not done again, and docs/stability.md is written from them. Nothing is 
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tables import append_row, read_rows, write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
@@ -130,8 +130,7 @@ def main() -> None:
     parser.add_argument("--texture", nargs="+", default=list(TEXTURES))
     parser.add_argument("--seeds", type=int, default=6)
     choice = parser.parse_args()
-    lines = STORE.read_text(encoding="utf-8").splitlines() if STORE.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = read_rows(STORE)
     done = {(row["texture"], row["preset"], row["seed"]) for row in found}
     for seed in range(choice.seeds):
         for texture in choice.texture:
@@ -141,9 +140,8 @@ def main() -> None:
             add_row(PICTURES / f"{Path(texture).stem} {choice.preset}.png", pictures)
             found.append(row)
             print(row, flush=True)
-            with STORE.open("a", encoding="utf-8") as store:
-                store.write(json.dumps(row) + "\n")
-            STORE.with_suffix(".md").write_text(report(found), encoding="utf-8")
+            append_row(STORE, row)
+            write_page(STORE.with_suffix(".md"), report(found))
 
 
 if __name__ == "__main__":
