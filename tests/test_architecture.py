@@ -13,20 +13,23 @@ ROOT = Path(__file__).resolve().parents[1]
 # inside functions and for type checkers count. Each row names only parts from rows below it.
 ARROWS = {
     "__main__": "cli",
-    "cli": "__init__ quality export runs imports store presets recipe training train_plan surgery "
-    "film wang motion render planning materials stills canvas states maps seams images files "
-    "automaton losses targets kernels noise devices errors",
+    "cli": "__init__ quality export runs imports store presets loss_plans recipe training "
+    "train_plan surgery film wang motion render planning materials stills canvas "
+    "states maps seams images files automaton losses targets kernels noise devices "
+    "errors",
     "__init__": "store recipe training automaton perception grid",
     "quality": "recipe planning automaton losses seams errors",
     "export": "automaton perception noise files errors",
     "film": "surgery render images automaton noise",
     "runs": "store render recipe training judging curriculum images files automaton targets errors",
     "store": "recipe training train_plan files automaton targets errors",
-    "presets": "experiments recipe train_plan kernels",
+    "presets": "experiments loss_plans recipe train_plan kernels",
     "imports": "recipe automaton kernels errors",
-    "experiments": "recipe train_plan surgery curriculum targets",
+    "experiments": "loss_plans recipe train_plan surgery curriculum targets",
+    "loss_plans": "recipe",
     "recipe": "train_plan surgery losses targets automaton kernels grid",
-    "training": "judging train_plan pool surgery curriculum losses damage automaton noise devices",
+    "training": "judging treatments train_plan pool surgery curriculum losses automaton noise",
+    "treatments": "train_plan pool damage automaton noise devices",
     "judging": "train_plan losses automaton noise",
     "train_plan": "curriculum damage automaton",
     "surgery": "damage automaton noise",
