@@ -446,6 +446,7 @@ def loss_table(device: str) -> str:
     """Time losses of `draft`, with gradient; random weights of VGG19 cost the same."""
     from torchvision.models import vgg19
 
+    hold_memory()  # as a training does; a notebook, which others are timed as, does not
     batch, size = 4, 128
     picture = torch.rand(1, 3, size, size)
     exemplar = Exemplar(picture, "noise", "noise", "", (size, size), 1.0)
@@ -530,7 +531,6 @@ def main() -> int:
     )
     choice = parser.parse_args()
     device: str = choice.device
-    hold_memory()  # as `train` does
     if not choice.no_tests:
         marker = "not gpu" if device == "cpu" else "gpu"
         tests = ["-m", "pytest", "-q", "-m", marker, str(ROOT / "tests" / "test_kernels.py")]
