@@ -147,8 +147,8 @@ def report(found: Sequence[dict], minutes: float) -> str:
     lines = [
         f"# Losses compared\n\nThe rule of `draft`, {minutes:g} minutes of one core each, measured "
         f"after {' and '.join(map(str, STEPS))} steps (the mean of both). Distances are 0 at the "
-        "target; none is a loss that was trained with, but patches for those of that name and for "
-        "ours. Made by `scripts/compare_losses.py`.\n",
+        "target. VGG19's is close to what *VGG19, sliced* was trained by, patches to what those of "
+        "that name and ours were. Made by `scripts/compare_losses.py`.\n",
         *(f"- {line}" for line in verdicts(found)),
         "",
         "| texture | loss | ms an iteration | iterations | VGG19 | SqueezeNet | patches | mean |",
