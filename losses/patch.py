@@ -1,6 +1,5 @@
 """Optimal transport between the small patches of what was grown and of the exemplar."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from nca_texture.devices import send
 from nca_texture.kernels.plans import transport
+from nca_texture.kernels.smooth import blur
 from nca_texture.losses.base import Grown, Loss, stack_goals
 from nca_texture.losses.slices import draw_directions, sliced_distances
 
@@ -20,30 +20,6 @@ BORDERS = ("wrap", "inside")
 _MOST_LEVELS = 5
 _ACROSS = 3  # so many patches at least lie side by side in what was grown
 _MOST_PATCHES = 16384  # of the exemplar, to find its principal directions
-
-
-def blur(images: Tensor, *, wrap: bool) -> Tensor:
-    """Smooth ``images`` [B, C, H, W] with a 5 x 5 Gaussian of sigma 1.
-
-    Beyond the border lies the far side (``wrap``), or the border again. Two products with matrices
-    take a third to a fifth of the time of convolutions, which are slow on few channels.
-    """
-    down, across = (
-        _smoothing(length, wrap, images.dtype, images.device) for length in images.shape[-2:]
-    )
-    return down @ (images @ across.mT)
-
-
-@functools.lru_cache(maxsize=32)
-def _smoothing(length: int, wrap: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the matrix [length, length] that smooths a column of pixels."""
-    offset = torch.arange(-2, 3)
-    weight = (-offset.square() / 2).exp()
-    index = torch.arange(length)[:, None] + offset
-    index = index % length if wrap else index.clamp(0, length - 1)
-    matrix = torch.zeros(length, length)
-    matrix.scatter_add_(1, index, (weight / weight.sum()).expand(length, -1))
-    return matrix.to(device, dtype)
 
 
 def pyramid(images: Tensor, levels: int, *, wrap: bool) -> list[tuple[Tensor, Tensor]]:

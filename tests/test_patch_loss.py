@@ -8,10 +8,10 @@ from torch import Tensor
 
 from nca_texture.kernels import cpu
 from nca_texture.kernels.plans import sinkhorn_plan, squared_distances, transport
+from nca_texture.kernels.smooth import blur
 from nca_texture.losses.base import Grown
 from nca_texture.losses.patch import (
     PatchLoss,
-    blur,
     count_patches,
     draw,
     leading_directions,
@@ -84,6 +84,8 @@ def test_compiled_transport_is_that_of_double_precision(size: tuple[int, int, in
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-4)
     alone = torch.autograd.grad(transport(left, right.detach(), 0.05, 12) @ share, left)[0]
     assert torch.equal(alone, found[1])
+    alone = torch.autograd.grad(transport(left.detach(), right, 0.05, 12) @ share, right)[0]
+    assert torch.equal(alone, found[2])
 
 
 def test_plans_do_not_depend_on_the_number_of_threads() -> None:
@@ -196,6 +198,22 @@ def test_blur_keeps_a_constant() -> None:
     image = torch.full((1, 3, 4, 3), 0.7)
     for wrap in (True, False):
         torch.testing.assert_close(blur(image, wrap=wrap), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 2), (16, 24), (31, 41)])
+def test_compiled_blur_is_that_of_double_precision(size: tuple[int, int]) -> None:
+    if cpu.load_library() is None:
+        pytest.skip("the package was installed without a compiler")
+    image = torch.rand(2, 3, *size, generator=source()).requires_grad_()
+    share = torch.rand(2, 3, *size, generator=source(1))
+    # A transposed view: what is given need not be laid out in order.
+    found, expected = (
+        [value, torch.autograd.grad((value * share.to(value.dtype)).sum(), given)[0]]
+        for given in (image, image.double())
+        for value in (blur(given.mT, wrap=True).mT,)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["sinkhorn", "sliced"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
-from nca_texture.losses.patch import blur
+from nca_texture.kernels.smooth import blur
 from nca_texture.quality import variety
 from nca_texture.quality.diagnosis import FAULTS, Case, Plan, diagnose, structure
 from nca_texture.quality.measures import Yardstick, seam

@@ -85,7 +85,7 @@ struct plans {
   float *plans;                     /* the same */
   const float *left, *right;        /* [count, rows or columns, width] */
   float *totals;                    /* [count]: what each transport costs */
-  float *left_gradients, *right_gradients; /* as left and right: of that, by constant plans; or NULL */
+  float *left_gradients, *right_gradients; /* of that by left and right, with constant plans; each or NULL */
   void (*team)(void (*)(void *), void *, unsigned, unsigned); /* OpenMP's threads, or NULL */
 };
 
@@ -159,6 +159,7 @@ static int near_life(const struct job *job, const uint8_t *alive, long y, long x
 #define BF16 0
 BEGIN("avx512f,avx512vl,avx512bw,avx512dq,fma")
 #include "cpu_plan.h"
+#include "cpu_smooth.h"
 #include "cpu_step.h"
 END
 
@@ -176,6 +177,7 @@ END
 #define BF16 0
 BEGIN("avx2,fma")
 #include "cpu_plan.h"
+#include "cpu_smooth.h"
 #include "cpu_step.h"
 END
 
@@ -200,6 +202,7 @@ END
 #define NV PLAIN_NV
 #define BF16 0
 #include "cpu_plan.h"
+#include "cpu_smooth.h"
 #include "cpu_step.h"
 
 typedef void forward_strip(const struct job *, struct scratch *, long, uint32_t, const float *,
@@ -208,22 +211,27 @@ typedef void backward_strip(const struct job *, struct scratch *, struct sums *,
                             const float *, const uint8_t *, const float *, float *, long, long);
 
 typedef void make_plan(const struct plans *, long, float *);
+typedef void smooth_picture(const float *, float *, long, long, const float *, float *);
 
 static const struct set {
   const char *name;
   forward_strip *forward;
   backward_strip *backward;
   make_plan *plan, *transport; /* NULL: as without bfloat16 */
+  smooth_picture *smooth;      /* the same */
 } SETS[] = {
 #if defined(__x86_64__)
-    {"avx512", forward_strip_avx512, backward_strip_avx512, make_plan_avx512, make_transport_avx512},
-    {"avx2", forward_strip_avx2, backward_strip_avx2, make_plan_avx2, make_transport_avx2},
+    {"avx512", forward_strip_avx512, backward_strip_avx512, make_plan_avx512, make_transport_avx512,
+     smooth_avx512},
+    {"avx2", forward_strip_avx2, backward_strip_avx2, make_plan_avx2, make_transport_avx2,
+     smooth_avx2},
 #endif
-    {"plain", forward_strip_plain, backward_strip_plain, make_plan_plain, make_transport_plain},
+    {"plain", forward_strip_plain, backward_strip_plain, make_plan_plain, make_transport_plain,
+     smooth_plain},
 #if defined(__x86_64__)
     /* Only by name: products of bfloat16, and the same slowly where a processor has none. */
-    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16, NULL, NULL},
-    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16, NULL, NULL},
+    {"avx512bf16", forward_strip_avx512bf16, backward_strip_avx512bf16, NULL, NULL, NULL},
+    {"avx2bf16", forward_strip_avx2bf16, backward_strip_avx2bf16, NULL, NULL, NULL},
 #endif
 };
 
@@ -632,4 +640,16 @@ EXPORT int make_all_plans(const struct plans *plans, const char *name) {
   else
     make_plans(&planners);
   return atomic_load(&planners.done) < plans->count;
+}
+
+/* Smooth pictures [count, height, width] of a torus, each alone; 0, or 1 when memory is short. */
+EXPORT int smooth(const float *from, float *to, long count, long height, long width,
+                  const float *weights, const char *name) {
+  const struct set *set = find_set(name);
+  float *row = malloc((4 + width) * sizeof *row);
+  if (!set || !set->smooth || !row) return free(row), 1;
+  for (long k = 0; k < count; k++)
+    set->smooth(from + k * height * width, to + k * height * width, height, width, weights, row);
+  free(row);
+  return 0;
 }

@@ -220,13 +220,16 @@ static void NAME(make_transport)(const struct plans *plans, long number, float *
     all += NAME(total)(paid);
   }
   plans->totals[number] = (float)all;
-  NAME(multiply)(rows, columns, wide, kernel, stride, 1, right, wide, means, wide);
-  NAME(draw_apart)(rows, width, wide, left, means, row_sums,
-                   plans->left_gradients + number * rows * width);
-  if (!plans->right_gradients) return;
-  NAME(multiply)(columns, rows, wide, kernel, 1, stride, left, wide, means, wide);
-  NAME(draw_apart)(columns, width, wide, right, means, column_sums,
-                   plans->right_gradients + number * columns * width);
+  if (plans->left_gradients) {
+    NAME(multiply)(rows, columns, wide, kernel, stride, 1, right, wide, means, wide);
+    NAME(draw_apart)(rows, width, wide, left, means, row_sums,
+                     plans->left_gradients + number * rows * width);
+  }
+  if (plans->right_gradients) {
+    NAME(multiply)(columns, rows, wide, kernel, 1, stride, left, wide, means, wide);
+    NAME(draw_apart)(columns, width, wide, right, means, column_sums,
+                     plans->right_gradients + number * columns * width);
+  }
 }
 
 /* One plan of costs that are there already. */

@@ -1,6 +1,7 @@
 """Entropic optimal transport between sets of points: plans, and what they cost."""
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -47,7 +48,7 @@ def transport(left: Tensor, right: Tensor, epsilon: float, iterations: int) -> T
 class _Transport(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, epsilon: float, iterations: int) -> Tensor:
-        totals, *gradients = _move(left, right, epsilon, iterations, both=ctx.needs_input_grad[1])
+        totals, *gradients = _move(left, right, epsilon, iterations, ctx.needs_input_grad[:2])
         ctx.save_for_backward(*gradients)
         return totals
 
@@ -55,27 +56,29 @@ class _Transport(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         share = gradients[0][:, None, None]
-        to_left, to_right = ctx.saved_tensors
-        return share * to_left, None if to_right is None else share * to_right, None, None
+        return *(None if to is None else share * to for to in ctx.saved_tensors), None, None
 
 
 def _move(
-    left: Tensor, right: Tensor, epsilon: float, iterations: int, *, both: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    left: Tensor, right: Tensor, epsilon: float, iterations: int, asked: Sequence[bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Say what transport costs [B], and the gradients of that by ``left`` and ``right``.
 
-    By ``right`` only when ``both`` are asked for.
+    Those that are ``asked`` for, one answer for each side.
     """
     library = _library(left)
     if library is None:
         cost = squared_distances(left, right)
         plan = sinkhorn_plan(cost, epsilon, iterations)
-        to_left = 2 * (plan.sum(2)[..., None] * left - plan @ right)
-        to_right = 2 * (plan.sum(1)[..., None] * right - plan.mT @ left) if both else None
+        to_left = 2 * (plan.sum(2)[..., None] * left - plan @ right) if asked[0] else None
+        to_right = 2 * (plan.sum(1)[..., None] * right - plan.mT @ left) if asked[1] else None
         return (plan * cost).sum((1, 2)), to_left, to_right
     left, right = left.contiguous(), right.contiguous()
-    totals, to_left = left.new_empty(len(left)), torch.empty_like(left)
-    to_right = torch.empty_like(right) if both else None
+    totals = left.new_empty(len(left))
+    to_left, to_right = (
+        torch.empty_like(side) if wanted else None
+        for side, wanted in zip((left, right), asked, strict=True)
+    )
     _run(
         library,
         (len(left), left.shape[1], right.shape[1], left.shape[2]),
