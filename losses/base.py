@@ -62,3 +62,14 @@ def stack_goals(goals: Sequence[Tensor]) -> Tensor:
         sizes = ", ".join(str(list(goal.shape)) for goal in goals)
         raise ValueError(f"goals of different sizes cannot be stacked, got {sizes}")
     return torch.cat(list(goals)) if len(goals[0]) == 1 else torch.stack(list(goals))
+
+
+def draw_places(total: int, count: int, generator: torch.Generator) -> Tensor:
+    """Choose ``count`` of ``total`` places, one from each of ``count`` equal stretches: [count].
+
+    All of them, once each, when there are no more than ``count``.
+    """
+    if total <= count:
+        return torch.arange(total)
+    jitter = torch.rand(count, dtype=torch.float64, generator=generator)
+    return ((torch.arange(count) + jitter) * (total / count)).long().clamp(max=total - 1)

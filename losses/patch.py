@@ -11,7 +11,7 @@ from torch import Tensor
 from nca_texture.devices import send
 from nca_texture.kernels.plans import transport
 from nca_texture.kernels.smooth import blur
-from nca_texture.losses.base import Grown, Loss, stack_goals
+from nca_texture.losses.base import Grown, Loss, draw_places, stack_goals
 from nca_texture.losses.slices import draw_directions, sliced_distances
 
 METHODS = ("sinkhorn", "sliced")
@@ -67,17 +67,6 @@ def patches_at(images: Tensor, places: Tensor, size: int, *, wrap: bool) -> Tens
     index = pixel.reshape(1, 1, -1).expand(batch, channels, -1)
     cut = flat.gather(-1, index).view(batch, channels, len(places), size * size)
     return cut.transpose(1, 2).flatten(2)
-
-
-def draw(total: int, count: int, generator: torch.Generator) -> Tensor:
-    """Choose ``count`` of ``total`` places, one from each of ``count`` equal stretches: [count].
-
-    All of them, once each, when there are no more than ``count``.
-    """
-    if total <= count:
-        return torch.arange(total)
-    jitter = torch.rand(count, dtype=torch.float64, generator=generator)
-    return ((torch.arange(count) + jitter) * (total / count)).long().clamp(max=total - 1)
 
 
 def leading_directions(patches: Tensor, share: float) -> Tensor:
@@ -248,14 +237,14 @@ class PatchLoss(Loss):
     ) -> Tensor:
         """Draw ``samples`` in two halves, [2, B, n, D], from [B, P, C, H, W]: alike in each."""
         total = count_patches(images, self.size, wrap=wrap)
-        places = torch.cat([draw(total, -(-samples // 2), generator) for _ in range(2)])
+        places = torch.cat([draw_places(total, -(-samples // 2), generator) for _ in range(2)])
         cut = patches_at(images, send(places, images.device), self.size, wrap=wrap)
         return cut.unflatten(1, (2, -1)).transpose(0, 1)
 
     def _every(self, exemplar: Tensor) -> Tensor:
         """Cut the patches of ``exemplar`` [1, P, C, H, W], or so many that more teach nothing."""
         total = count_patches(exemplar, self.size, wrap=False)
-        places = draw(total, _MOST_PATCHES, torch.Generator().manual_seed(0))
+        places = draw_places(total, _MOST_PATCHES, torch.Generator().manual_seed(0))
         return patches_at(exemplar, places.to(exemplar.device), self.size, wrap=False)[0]
 
     def _sinkhorn(self, draws: list[_Draw]) -> Tensor:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from nca_texture.devices import send
-from nca_texture.losses.base import Grown, Loss, stack_buffers
+from nca_texture.losses.base import Grown, Loss, draw_places, stack_buffers
 from nca_texture.losses.features import FeatureNetwork, full_precision, load_network
 from nca_texture.losses.networks import IMAGE, style_layers
-from nca_texture.losses.patch import draw
 from nca_texture.losses.pixel import premultiply
 from nca_texture.losses.slices import draw_directions, sliced_distances
 
@@ -129,4 +128,4 @@ class SlicedLoss(Loss):
         """Draw ``samples`` of ``count`` places; None stands for all of them."""
         if self.samples is None or self.samples >= count:
             return None
-        return draw(count, self.samples, generator)
+        return draw_places(count, self.samples, generator)

@@ -9,11 +9,10 @@ from torch import Tensor
 from nca_texture.kernels import cpu
 from nca_texture.kernels.plans import sinkhorn_plan, squared_distances, transport
 from nca_texture.kernels.smooth import blur
-from nca_texture.losses.base import Grown
+from nca_texture.losses.base import Grown, draw_places
 from nca_texture.losses.patch import (
     PatchLoss,
     count_patches,
-    draw,
     leading_directions,
     patches_at,
     pyramid,
@@ -164,8 +163,8 @@ def test_sorting_solves_transport_on_a_line() -> None:
 
 
 def test_places_are_spread_and_complete() -> None:
-    assert draw(7, 10, source()).tolist() == list(range(7))
-    places = draw(1000, 100, source())
+    assert draw_places(7, 10, source()).tolist() == list(range(7))
+    places = draw_places(1000, 100, source())
     assert (places // 10).tolist() == list(range(100))
 
 

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from kornia.color import rgb_to_lab
 from torch import Tensor
 
+from nca_texture.losses.base import draw_places
 from nca_texture.losses.features import FeatureNetwork, full_precision
 from nca_texture.losses.networks import COMPACT, NETWORKS
-from nca_texture.losses.patch import count_patches, draw, patches_at, pyramid
+from nca_texture.losses.patch import count_patches, patches_at, pyramid
 from nca_texture.losses.slices import draw_directions, sliced_distances
 from nca_texture.losses.weights import have_weights
 from nca_texture.seams import check_seams
@@ -151,7 +152,9 @@ def _patches(pictures: Tensor, *, wrap: bool) -> list[Tensor]:
         count = count_patches(images[None], _PATCH, wrap=whole)
         if level and count < _FEWEST:
             break
-        places = draw(count, _SAMPLES, torch.Generator().manual_seed(level)).to(images.device)
+        places = draw_places(count, _SAMPLES, torch.Generator().manual_seed(level)).to(
+            images.device
+        )
         found.append(patches_at(images[None], places, _PATCH, wrap=whole)[0])
     return found
 
@@ -200,7 +203,7 @@ def _decibels(ours: Tensor, theirs: Tensor) -> float:
 def _lab(pictures: Tensor) -> Tensor:
     """Turn pixels into CIELAB: [n, 3], evenly spread over ``pictures`` [B, 3, H, W]."""
     pixels = rgb_to_lab(pictures.clamp(0, 1)).movedim(1, -1).flatten(0, 2)
-    places = draw(len(pixels), _COLOURS, torch.Generator().manual_seed(0))
+    places = draw_places(len(pixels), _COLOURS, torch.Generator().manual_seed(0))
     return pixels[places.to(pixels.device)]
 
 
