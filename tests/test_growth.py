@@ -1,8 +1,6 @@
 """Pictures that grow from a cell: the mask of life, the regimes of training, classes, gardens."""
 
-import itertools
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton, Plant
 from nca_texture.curriculum import Curriculum
 from nca_texture.damage import at_random, circle, cut, half, rectangle
-from nca_texture.errors import MissingError
 from nca_texture.grid import Grid
 from nca_texture.judging import judge
 from nca_texture.losses.base import Grown, Loss
@@ -29,10 +26,8 @@ from nca_texture.presets import PRESETS
 from nca_texture.recipe import fitted, goals_of, with_settings
 from nca_texture.render import composited, settle
 from nca_texture.store import load_checkpoint, load_model
-from nca_texture.surgery import Theatre, resampled
-from nca_texture.targets import FIGURES, describe_figures, read_classes, read_target, with_room
-from nca_texture.targets.emoji import find_font
-from nca_texture.targets.figures import SHELL_GROWTH, SHELL_MIDDLE, nautilus_at, shown
+from nca_texture.surgery import Theatre
+from nca_texture.targets import read_classes, read_target, with_room
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import train
 
@@ -132,54 +127,6 @@ def test_opaque_classes_are_cut_to_what_they_have_in_common(place: Path, tmp_pat
     Image.new("RGB", (16, 30), (10, 20, 30)).save(tmp_path / "tall.png")
     exemplar = read_classes([str(place / "flat.png"), str(tmp_path / "tall.png")])
     assert exemplar.image.shape == (2, 3, 20, 16)
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_whole_and_have_room(name: str) -> None:
-    exemplar = read_target(f"figure:{name}", exemplar_size=32)
-    assert exemplar.image.shape == (1, 4, 32, 32)
-    alpha = exemplar.image[0, 3]
-    assert 0.08 < (alpha > 0.5).float().mean() < 0.7
-    colours = exemplar.image[0, :3][:, alpha > 0.5]
-    assert colours.std(1).max() > 0.04
-    assert describe_figures()[name].endswith(".")
-
-
-def test_a_shell_of_half_its_age_is_half_as_large() -> None:
-    whole, young = (shown(lambda n, age=age: nautilus_at(n, age), 64)[..., 3] for age in (1.0, 0.5))
-    assert young.sum() == pytest.approx(whole.sum() / 4, rel=0.15)
-
-
-def test_a_shell_is_itself_turned_and_scaled_by_a_quarter() -> None:
-    ages = (1.0, SHELL_GROWTH, SHELL_GROWTH**2)
-    shells = [shown(lambda n, age=age: nautilus_at(n, age), 96) for age in ages]
-    pictures = [premultiply(torch.from_numpy(each).permute(2, 0, 1)[None]) for each in shells]
-    middle = [(1 + at) / 2 for at in SHELL_MIDDLE]
-    for younger, older in itertools.pairwise(pictures):
-        larger = resampled(younger, math.pi / 2, SHELL_GROWTH, middle)
-        known = resampled(torch.ones_like(younger), math.pi / 2, SHELL_GROWTH, middle) > 0.99
-        same = ((larger - older).square() * known).sum() / known.sum()
-        other = ((younger - older).square() * known).sum() / known.sum()
-        assert same < 0.003 < 0.03 < other
-
-
-def test_emoji_without_a_font_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nca_texture.targets.emoji._PLACES", ())
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(MissingError, match="fonts-noto-color-emoji"):
-        read_target("emoji:\N{LIZARD}")
-    with pytest.raises(ValueError, match="the character itself"):
-        read_target("emoji:lizard")
-
-
-def test_emoji_are_drawn_by_an_installed_font() -> None:
-    try:
-        find_font()
-    except MissingError:
-        pytest.skip("no colour font is installed")
-    exemplar = read_target("emoji:\N{LIZARD}", exemplar_size=40)
-    assert exemplar.image.shape == (1, 4, 40, 40)
-    assert exemplar.image[0, :3].std() > 0.05
 
 
 # Training

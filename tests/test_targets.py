@@ -17,10 +17,7 @@ from PIL import Image, ImageCms
 
 from nca_texture.errors import InputError
 from nca_texture.targets import (
-    SAMPLES,
     TARGETS,
-    describe_samples,
-    draw_sample,
     find_target,
     read_target,
 )
@@ -129,6 +126,13 @@ def test_a_crop_is_cut_before_reducing(tmp_path: Path) -> None:
     close(shown(path, crop="20x10+30+5") * 255, values[5:15, 30:50], 1e-4)
     close(shown(path, crop="20x10") * 255, values[15:25, 20:40], 1e-4)
     assert read_target(path, crop="40x20+0+0", exemplar_size=20).source_size == (20, 40)
+
+
+def test_the_middle_square_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "wide.png", picture(24, 40))
+    square = read_target(path, crop="square")
+    assert torch.equal(square.image, read_target(path, crop="24x24+8+0").image)
+    assert torch.equal(read_target(path, crop="all").image, read_target(path).image)
 
 
 @pytest.mark.parametrize("crop", ["61x10", "20x10+41+0", "20x10+0+31", "0x10", "99999999x99999999"])
@@ -579,50 +583,3 @@ def test_a_file_with_a_colon_in_its_name_is_a_file(
     save(tmp_path / "take:two.png", picture())
     assert read_target("take:two.png").name == "take_two"
     assert "no file" in complaint(r"C:\nowhere.png")
-
-
-# samples
-
-
-@pytest.mark.parametrize("name", sorted(SAMPLES))
-def test_a_sample_is_seamless_in_colour_and_always_the_same(name: str) -> None:
-    drawn = draw_sample(name)
-    assert drawn.shape == (256, 256, 3)
-    assert drawn.min() >= 0
-    assert drawn.max() <= 1
-    assert drawn.std() > 0.1
-    assert np.ptp(drawn, axis=2).mean() > 0.02
-    for axis in (0, 1):
-        steps = np.abs(drawn - np.roll(drawn, 1, axis)).mean(axis=(1 - axis, 2))
-        # the wrap step is one of the steps, not one that stands out
-        assert steps[0] <= 1.05 * steps[1:].max()
-        assert steps[0] <= steps.mean() + 4 * steps.std()
-    small = draw_sample(name, 64)
-    np.testing.assert_array_equal(small, draw_sample(name, 64))
-    # another size shows the same picture, coarser
-    averaged = drawn.reshape(64, 4, 64, 4, 3).mean(axis=(1, 3))
-    assert np.corrcoef(small.ravel(), averaged.ravel())[0, 1] > 0.8
-
-
-def test_samples_are_described_and_sizes_checked() -> None:
-    lines = describe_samples()
-    assert list(lines) == sorted(SAMPLES)
-    assert len(lines) >= 10
-    assert all(10 < len(line) < 70 and line.endswith(".") for line in lines.values())
-    for size in (0, 10**9):
-        with pytest.raises(ValueError, match="8 to"):
-            draw_sample("zebra", size)
-
-
-def test_a_sample_target_hashes_the_bytes_that_it_shows() -> None:
-    exemplar = read_target("sample:zebra", exemplar_size=256)
-    shown_bytes = (exemplar.image[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    assert exemplar.sha256 == hashlib.sha256(shown_bytes.tobytes()).hexdigest()
-    assert exemplar.image.shape == (1, 3, 256, 256)
-
-
-def test_the_middle_square_can_be_asked_for_by_name(tmp_path: Path) -> None:
-    path = save(tmp_path / "wide.png", picture(24, 40))
-    square = read_target(path, crop="square")
-    assert torch.equal(square.image, read_target(path, crop="24x24+8+0").image)
-    assert torch.equal(read_target(path, crop="all").image, read_target(path).image)
