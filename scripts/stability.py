@@ -10,7 +10,6 @@ there is not done again, and docs/stability.md is written from them. Nothing is 
 
 import argparse
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +48,6 @@ def run(path: Path, preset: str, seed: int) -> tuple[dict, list[Tensor]]:
     automaton = recipe.build_automaton()
     found = {"texture": path.name, "preset": preset, "seed": seed, "events": [], "error": ""}
     found |= {"threads": torch.get_num_threads(), "retries": 0, "redraws": 0, "losses": []}
-    began = time.monotonic()
     try:
         for report in train(automaton, recipe.build_loss(exemplar), recipe.training):
             found["events"] += report.events
@@ -58,7 +56,6 @@ def run(path: Path, preset: str, seed: int) -> tuple[dict, list[Tensor]]:
                 found |= {"retries": end.retries, "redraws": end.redraws, "losses": end.best_marks}
     except TrainingError as reason:
         found["error"] = str(reason)
-    found["seconds"] = round(time.monotonic() - began)
     with torch.no_grad():
         shown, largest = grow(automaton)
     target = exemplar.image[:, :3]
@@ -103,19 +100,17 @@ def report(found: Sequence[dict]) -> str:
         f"Of {len(found)} runs {len(bad)} exploded, died or gave up, and {len(again)} began again "
         "on the way. Losses are the means of each run's last judgement, from the least to the "
         "greatest. Made by `scripts/stability.py`.\n",
-        "| texture | preset | seeds | exploded | died | gave up | began again | loss | minutes |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| texture | preset | seeds | exploded | died | gave up | began again | loss |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for texture, preset in sorted({(row["texture"], row["preset"]) for row in found}):
         rows = [row for row in found if (row["texture"], row["preset"]) == (texture, preset)]
         losses = [np.mean([loss for _, loss in row["losses"]]) for row in rows if row["losses"]]
-        minutes = [row["seconds"] / 60 for row in rows]
         lines.append(
             f"| {texture} | {preset} | {len(rows)} | {sum(row['exploded'] for row in rows)} "
             f"| {sum(row['dead'] for row in rows)} | {sum(bool(row['error']) for row in rows)} "
             f"| {sum(bool(row['retries'] or row['redraws']) for row in rows)} "
-            f"| {min(losses, default=math.nan):.3f} to {max(losses, default=math.nan):.3f} "
-            f"| {min(minutes):.1f} to {max(minutes):.1f} |"
+            f"| {min(losses, default=math.nan):.3f} to {max(losses, default=math.nan):.3f} |"
         )
     sentences = sorted({event for row in found for event in [*row["events"], row["error"]]} - {""})
     lines += ["", *(f"- {sentence}" for sentence in sentences)]
