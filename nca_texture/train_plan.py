@@ -11,6 +11,7 @@ from nca_texture.damage import Shape
 Gradients = Literal["equalise", "clip", "none"]
 Schedule = Literal["cosine", "steps", "constant"]
 Reseed = Literal["turn", "worst"]
+Optimiser = Literal["adam", "soap"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +25,14 @@ class TrainPlan:
     height: int = 80  # cells
     steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
     persistent: bool = True  # states are gone on with, from a pool; else all start from a seed
+    from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
     reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
     switch: int = 0  # so many samples of a batch are told that they are of another class
     curriculum: Curriculum = field(default_factory=Curriculum)
+    optimiser: Optimiser = "adam"
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"  # to a hundredth; "steps" multiplies by decay at milestones
@@ -52,6 +55,7 @@ class TrainPlan:
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
         for name, known in (
+            ("optimiser", get_args(Optimiser)),
             ("gradients", get_args(Gradients)),
             ("schedule", get_args(Schedule)),
             ("precision", get_args(Precision)),
@@ -69,6 +73,13 @@ class TrainPlan:
             raise ValueError(f"training.steps is {list(self.steps)}; give [least, most], 1 or more")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"training.learning_rate is {self.learning_rate}; give more than 0")
+        if not 0 <= self.from_seeds <= 1:
+            raise ValueError(f"training.from_seeds is {self.from_seeds}; give 0 to 1")
+        if self.from_seeds and self.curriculum.threshold:
+            raise ValueError(
+                "a curriculum starts from pictures, not from seeds; set training.from_seeds or "
+                "training.curriculum.threshold to 0"
+            )
         for name in ("decay", "clip_norm"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
@@ -91,6 +102,10 @@ class TrainPlan:
     def size(self) -> tuple[int, int]:
         """Cells (height, width) of a training grid."""
         return self.height, self.width
+
+    def starts_from_seeds(self, iteration: int) -> bool:
+        """Whether every sample of an iteration starts from a seed."""
+        return not self.persistent or iteration < self.from_seeds * self.iterations
 
     def learning_rate_at(self, iteration: int) -> float:
         """Learning rate of an iteration, a function of the plan alone."""

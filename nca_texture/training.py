@@ -23,6 +23,7 @@ from nca_texture.losses.together import join
 from nca_texture.losses.total import TotalLoss
 from nca_texture.noise import generator, stream
 from nca_texture.pool import Loan, Pool
+from nca_texture.soap import Soap
 from nca_texture.surgery import Theatre
 from nca_texture.train_plan import TrainPlan
 from nca_texture.treatments import RESEED, hurt, sow, switch, teach
@@ -36,6 +37,7 @@ _EXPLODED = 1e3  # losses that stay above this many times the first values have 
 _RUN_AWAY = 100.0  # a state with a number beyond this does not come back: it starts anew
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
+_OPTIMISERS = {"adam": torch.optim.Adam, "soap": Soap}
 _ONE_BY_ONE = ("cpu",)  # devices where the losses of many models are asked one after the other
 _MOST_TRIALS = 25  # iterations run to find out how long one takes
 
@@ -196,7 +198,7 @@ def calibrate_together(
     """Turn a budget of ``seconds`` for all ``automata`` together into a number of iterations."""
     mean = sum(plan.steps) // 2
     trial = replace(plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0)
-    trial = replace(trial, curriculum=Curriculum())
+    trial = replace(trial, curriculum=Curriculum(), from_seeds=0.0)  # the dearer part of them
     twins = [copy.deepcopy(automaton) for automaton in automata]
     times: list[float] = []
     before = time.perf_counter()
@@ -395,8 +397,8 @@ class _Run:
         classes = torch.arange(count) % self.automaton.classes
         states = self.automaton.seed(count, plan.size, seed=seed, classes=classes)
         self.pool = Pool(states, classes)
-        self.optimizer = torch.optim.Adam(
-            self.automaton.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
+        self.optimizer = _OPTIMISERS[plan.optimiser](
+            self.automaton.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
         )
 
     def end(self) -> None:
@@ -409,9 +411,10 @@ class _Run:
         plan, iteration = self.plan, self.now.iteration
         chance = generator(plan.seed, iteration)
         loan = self.pool.take(plan.batch_size, chance)
-        if plan.persistent and (plan.reseed == "worst" or plan.damage):
+        all_new = plan.starts_from_seeds(iteration)
+        if not all_new and (plan.reseed == "worst" or plan.damage):
             loan = self._worst_first(loan)
-        if not plan.persistent:
+        if all_new:
             sow(loan, self.automaton, plan, iteration, plan.batch_size)
         elif iteration % plan.reseed_every == 0:
             sow(loan, self.automaton, plan, iteration, 1)
@@ -426,9 +429,9 @@ class _Run:
         if plan.curriculum.threshold:
             assert self.goals is not None
             teach(loan, self.automaton, plan, self.goals, self.now.levels, chance)
-        if plan.damage:
+        if plan.damage and not all_new:
             hurt(loan, self.automaton, plan, chance)
-        if plan.switch and self.automaton.classes > 1:
+        if plan.switch and not all_new and self.automaton.classes > 1:
             switch(loan, self.automaton, plan, chance)
         if self.automaton.classes > 1:
             loan = replace(loan, states=self.automaton.tell(loan.states, loan.classes))

@@ -167,6 +167,8 @@ def test_plans_that_leave_nothing_are_refused() -> None:
         plan(damage=3, switch=1)
     with pytest.raises(ValueError, match="gone on with"):
         plan(damage=1, persistent=False)
+    with pytest.raises(ValueError, match="not from seeds"):
+        plan(from_seeds=0.5, curriculum=Curriculum(threshold=0.01))
 
 
 def test_a_rule_that_let_everything_die_goes_back() -> None:

@@ -136,6 +136,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"living": True, "seed_kind": "cell", "channels": 6, "fire_rate": 0.7},
         {"gradients": "clip", "warmup": 5},
     ),
+    "soap": ({}, {"optimiser": "soap", "from_seeds": 0.4}),
 }
 
 
@@ -578,6 +579,21 @@ def test_one_sample_starts_anew_at_the_stated_interval(monkeypatch: pytest.Monke
     assert seeds[1:] == [[step % 4 == 0, False] for step in range(1, 9)]
 
 
+def test_at_first_all_samples_may_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    automaton = awake(seed_kind="cell", fire_rate=1.0)
+    fresh = automaton.seed(1, (8, 10))[0]
+    plan = small_plan(
+        iterations=8, pool_size=2, reseed_every=100, from_seeds=0.5, damage=1,
+        damage_shapes=("half",),
+    )  # fmt: skip
+    for _ in train(automaton, ToColour(), plan):
+        pass
+    seeds = [[torch.equal(sample, fresh) for sample in start] for start in spy.starts]
+    assert seeds == [[True, True]] * 4 + [[False, False]] * 4
+    assert (spy.starts[4][0] != 0).all(), "what was grown last is gone on with"
+
+
 def test_fresh_seeds_of_noise_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     plan = small_plan(iterations=8, reseed_every=1)
@@ -680,6 +696,8 @@ def test_calibrating_does_not_depend_on_the_length_that_is_to_be_found(iteration
         ({"learning_rate": math.inf}, "training.learning_rate is inf"),
         ({"decay": -0.3}, "training.decay is -0.3; give more than 0"),
         ({"clip_norm": 0.0}, "training.clip_norm is 0.0; give more than 0"),
+        ({"optimiser": "sgd"}, "training.optimiser is 'sgd'; choose from adam, soap"),
+        ({"from_seeds": 1.5}, "training.from_seeds is 1.5; give 0 to 1"),
         ({"gradients": "equalize"}, "choose from equalise, clip, none"),
         ({"schedule": "linear"}, "choose from cosine, steps, constant"),
         ({"judge_every": -1}, "training.judge_every is -1; give 0 or more"),
