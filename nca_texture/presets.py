@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nca_texture.experiments import EXPERIMENTS, REGENERATING, small
+from nca_texture.experiments import EXPERIMENTS
 from nca_texture.kernels.rule import Limits
 from nca_texture.loss_plans import OVERFLOW, PATCH, SLICED
 from nca_texture.recipe import AutomatonPlan, LossPlan, Recipe, TargetPlan
@@ -173,7 +173,7 @@ PRESETS: dict[str, Preset] = {
     "balanced": Preset(_BALANCED, "a larger grid and more iterations, for a coffee break"),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
     "grow": Preset(
-        replace(small(REGENERATING), preset="grow"),
+        replace(EXPERIMENTS["regenerating-2020"].small, preset="grow"),
         "a picture with transparency that grows and heals, on two CPU cores",
     ),
     "distill-2021": Preset(

@@ -48,9 +48,12 @@ def presets(
         typer.echo(f"look for: {preset.look_for}")
     for departure in preset.departures:
         typer.echo(f"departs from its source: {departure}")
-    plan = preset.recipe.training
+    plan, target = preset.recipe.training, preset.recipe.target
+    cells = f"{plan.width}x{plan.height} cells"
+    if preset.recipe.task == "grow":  # the grid is that of the picture
+        cells = f"{target.exemplar_size} cells at most and {target.padding} around them"
     typer.echo(
-        f"{plan.iterations} iterations of {plan.batch_size} states of {plan.width}x{plan.height} "
-        f"cells, {plan.steps[0]} to {plan.steps[1]} steps"
+        f"{plan.iterations} iterations of {plan.batch_size} states of {cells}, "
+        f"{plan.steps[0]} to {plan.steps[1]} steps"
     )
     common.talk(f"next: nca-texture train IMAGE --preset {name} (--print-config shows all)", quiet)
