@@ -14,6 +14,7 @@ Shape = Literal["circle", "rectangle", "half"]
 
 _CENTRE = (0.25, 0.75)  # of what is cut at random: Growing NCA has U[-.5, .5] in [-1, 1]
 _RADIUS = (0.05, 0.2)  # U[.1, .4] likewise
+_MIDDLE = (0.4, 0.6)  # of what is halved: further out, next to nothing may be left
 
 
 def circle(size: tuple[int, int], place: tuple[float, float], radius: float) -> Tensor:
@@ -40,11 +41,14 @@ def half(size: tuple[int, int], place: tuple[float, float], angle: float) -> Ten
 
 
 def at_random(shape: Shape, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draw what is cut, bool [H, W]: circles as in Growing NCA, other shapes of like size."""
+    """Draw what is cut, bool [H, W].
+
+    Circles as in Growing NCA, rectangles of like size, or all on one side of a line near the middle.
+    """
     if shape not in get_args(Shape):
         raise ValueError(f"no damage is called {shape!r}; choose from {', '.join(get_args(Shape))}")
     a, b, c, d = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
-    low, high = _CENTRE
+    low, high = _MIDDLE if shape == "half" else _CENTRE
     place = (low + (high - low) * a, low + (high - low) * b)
     if shape == "half":
         return half(size, place, 2 * math.pi * c)

@@ -78,7 +78,7 @@ def small(recipe: Recipe, **training: Any) -> Recipe:
         "iterations": 2000,
         "batch_size": 4,
         "pool_size": 256,
-        "damage": min(2, recipe.training.damage),
+        "damage": min(1, recipe.training.damage),
         # Circles alone teach little of how to heal what is cut in half.
         "damage_shapes": ("circle", "half"),
         "steps": (64, 96),
