@@ -43,7 +43,7 @@ def half(size: tuple[int, int], place: tuple[float, float], angle: float) -> Ten
 def at_random(shape: Shape, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Draw what is cut, bool [H, W].
 
-    Circles as in Growing NCA, rectangles of like size, or all on one side of a line near the middle.
+    Circles as in Growing NCA, rectangles of like size, or all beyond a line near the middle.
     """
     if shape not in get_args(Shape):
         raise ValueError(f"no damage is called {shape!r}; choose from {', '.join(get_args(Shape))}")

@@ -3,6 +3,7 @@
     python scripts/experiments.py --time 15m                 # all small ones, so long each
     python scripts/experiments.py bone snowflake --time 5m   # some, for 5 minutes more
     python scripts/experiments.py growing-2020=rabbit.png    # of a picture of one's own
+    python scripts/experiments.py multiclass-flowers=a.png,b.png,c.png
     python scripts/experiments.py --size published --time 8h
     python scripts/experiments.py bone --time 0s             # only measure what is there
 
@@ -71,32 +72,33 @@ class Job:
 
     name: str  # of the experiment
     preset: str
-    picture: str = ""  # instead of the experiment's own
+    pictures: tuple[str, ...] = ()  # instead of the experiment's own
     variant: str = ""
     settings: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """Name the row."""
-        of = f" of {Path(self.picture).stem}" if self.is_foreign else ""
+        stems = ", ".join(Path(picture).stem for picture in self.pictures)
+        of = f" of {stems}" if self.is_foreign else ""
         return self.preset + of + (f" {self.variant}" if self.variant else "")
 
     @property
     def is_foreign(self) -> bool:
-        """Whether its picture is somebody else's, which is not shown."""
-        return bool(self.picture) and not self.picture.startswith("figure:")
+        """Whether a picture of it is somebody else's, which is not shown."""
+        return any(not picture.startswith("figure:") for picture in self.pictures)
 
     @property
     def folder(self) -> str:
         """Name the directory of its run."""
-        return self.label.replace(" ", "-")
+        return self.label.replace(",", "").replace(" ", "-")
 
 
 def main() -> int:
     """Train, measure and write; return 1 when a training failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     known = ", ".join(EXPERIMENTS)
-    parser.add_argument("names", nargs="*", metavar="NAME[=PICTURE]", help=known)
+    parser.add_argument("names", nargs="*", metavar="NAME[=PICTURE,...]", help=known)
     parser.add_argument("--size", choices=["small", "published"], default="small")
     parser.add_argument("--time", default="15m", help="to train each for, as 90s, 15m or 8h")
     parser.add_argument("--runs", type=Path, default=Path("runs/experiments"))
@@ -108,8 +110,8 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no experiment {unknown[0]!r}; there are {known}")
     failed = 0
-    for name, picture in asked:
-        for job in jobs(name, picture, options.size, options.set):
+    for name, pictures in asked:
+        for job in jobs(name, tuple(filter(None, pictures.split(","))), options.size, options.set):
             place = options.runs / job.folder
             failed += not trained(job, place, _seconds(options.time))
             if (place / CHECKPOINT).exists():
@@ -120,15 +122,15 @@ def main() -> int:
     return int(failed > 0)
 
 
-def jobs(name: str, picture: str, size: str, settings: Sequence[str]) -> list[Job]:
+def jobs(name: str, pictures: tuple[str, ...], size: str, settings: Sequence[str]) -> list[Job]:
     """List the trainings of an experiment: itself, and its variants."""
     experiment = EXPERIMENTS[name]
     own = experiment.recipe.target
     preset = name if size == "published" else experiment.small.preset
-    picture = picture or ("" if own.source or own.sources else USUAL)
+    pictures = pictures or (() if own.source or own.sources else (USUAL,))
     variants = {"": ()} | VARIANTS.get(name, {})
     return [
-        Job(name, preset, picture, variant, (*more, *settings))
+        Job(name, preset, pictures, variant, (*more, *settings))
         for variant, more in variants.items()
     ]
 
@@ -144,7 +146,7 @@ def trained(job: Job, place: Path, seconds: float) -> bool:
             return True
         command += ["--resume", str(place)]
     else:
-        command += [*filter(None, [job.picture]), "--preset", job.preset, "-o", str(place)]
+        command += [*job.pictures, "--preset", job.preset, "-o", str(place)]
         command += [part for each in job.settings for part in ("--set", each)]
     with subprocess.Popen(command) as process:
         try:
