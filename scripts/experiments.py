@@ -34,6 +34,7 @@ from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton, Plant
 from nca_texture.cli.train import _seconds
+from nca_texture.curriculum import ASPECTS
 from nca_texture.damage import circle, cut, half
 from nca_texture.experiments import EXPERIMENTS
 from nca_texture.images import to_uint8
@@ -170,6 +171,9 @@ def measured(job: Job, place: Path) -> Found:
         "iterations": f"{snapshot.iteration} of {recipe.training.iterations}",
         "steps": steps,
     }
+    if snapshot.levels:
+        levels = zip(ASPECTS, snapshot.levels, strict=True)
+        found["how hard at last, of 1"] = ", ".join(f"{name} {at:.2f}" for name, at in levels)
     subject = Subject(automaton, recipe, loss, exemplar.image)
     with torch.no_grad():
         if recipe.event:
