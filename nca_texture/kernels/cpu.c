@@ -64,6 +64,7 @@ struct scratch { /* of one thread */
   float *percepts, *hidden, *update, *d_percepts, *d_hidden, *d_update, *raw, *nowhere;
   int32_t *columns, *ys, *xs;
   uint32_t *hashes;
+  uint8_t *marks, *unmarked; /* four rows of cells, and one that stays empty */
   long count;
 };
 
@@ -143,14 +144,32 @@ static inline uint32_t bfloat16(float value) {
 
 #if defined(__x86_64__)
 
-/* Is cell (y, x) or one of the eight around it `alive`? */
-static int near_life(const struct job *job, const uint8_t *alive, long y, long x) {
-  const int32_t *rows = job->near_rows + job->radius + y, *columns = job->near_columns + job->radius + x;
-  int any = 0;
-  for (long i = -1; i <= 1; i++)
-    for (long j = -1; j <= 1; j++)
-      any |= rows[i] >= 0 && columns[j] >= 0 && alive[rows[i] * (long)job->width + columns[j]];
-  return any;
+/* Mark in `out` what is marked, or next to what is marked, among row y (rows[1]) and those above and
+ * below. */
+static void spread(const struct job *job, const uint8_t *const rows[3], int hex, long y,
+                   uint8_t *out) {
+  const int32_t *columns = job->near_columns + job->radius;
+  const uint8_t *up = rows[0], *own = rows[1], *down = rows[2];
+  /* On hexagons even rows miss the right-hand corners, odd rows the left-hand ones. */
+  const int even = hex && !(job->rows[y] & 1), odd = hex && !even;
+  for (long x = 0; x < job->width; x++) {
+    const long left = columns[x - 1], right = columns[x + 1];
+    int any = own[x] | up[x] | down[x];
+    if (left >= 0) any |= own[left] | (odd ? 0 : up[left] | down[left]);
+    if (right >= 0) any |= own[right] | (even ? 0 : up[right] | down[right]);
+    out[x] = (uint8_t)any;
+  }
+}
+
+/* Which cells of row y have a living cell next to them, or live: their steps may matter. */
+static const uint8_t *near_life(const struct job *job, struct scratch *s, const uint8_t *alive, long y) {
+  const uint8_t *rows[3];
+  for (long i = 0; i < 3; i++) {
+    const long row = job->near_rows[job->radius + y + i - 1];
+    rows[i] = row < 0 ? s->unmarked : alive + row * job->width;
+  }
+  spread(job, rows, 0, y, s->marks);
+  return s->marks;
 }
 
 #define SET avx512
@@ -299,7 +318,8 @@ static int set_up(const struct job *job, struct scratch *s) {
   const long sizes[] = {TILE * job->inputs_stride, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_lanes + LANES, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_stride, job->lanes, job->width + 1, job->width + 1,
-                        TILE, TILE, TILE / 2 * (job->inputs_stride + job->wide + LANES)};
+                        TILE, TILE, TILE / 2 * (job->inputs_stride + job->wide + LANES),
+                        job->width + 1, job->width / 4 + 1};
   long total = 0;
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) total += (sizes[i] + 31) / 32 * 32;
   float *memory = calloc(total + 16, sizeof(float));
@@ -320,27 +340,25 @@ static int set_up(const struct job *job, struct scratch *s) {
   s->ys = (int32_t *)take(&next, sizes[10]);
   s->xs = (int32_t *)take(&next, sizes[11]);
   s->pairs = (uint32_t *)take(&next, sizes[12]);
+  s->marks = (uint8_t *)take(&next, sizes[13]);
+  s->unmarked = (uint8_t *)take(&next, sizes[14]);
   return 1;
 }
 
-static float alpha(const struct job *job, const float *cells, long row, long column) {
-  if (row < 0 || column < 0) return 0;
-  return cells[(row * job->width + column) * job->lanes + job->living];
-}
-
-/* Is cell (y, x) or a neighbour of it above the threshold? Living neighbours are the nearest ones,
- * however far the filters see. */
-static int lives(const struct job *job, const float *cells, long y, long x) {
-  const int32_t *rows = job->near_rows + job->radius + y, *columns = job->near_columns + job->radius + x;
-  const long even = job->hex ? !(job->rows[y] & 1) : 0;
-  int any = 0;
-  for (long i = -1; i <= 1; i++)
-    for (long j = -1; j <= 1; j++) {
-      /* On hexagons even rows miss the right-hand corners, odd rows the left-hand ones. */
-      if (job->hex && i && j == (even ? 1 : -1)) continue;
-      any |= alpha(job, cells, rows[i], columns[j]) > job->threshold;
-    }
-  return any;
+/* Which cells of row y are above the threshold, or have a neighbour that is. Living neighbours are
+ * the nearest ones, however far the filters see. */
+static const uint8_t *lives(const struct job *job, struct scratch *s, const float *cells, long y) {
+  const uint8_t *rows[3];
+  for (long i = 0; i < 3; i++) {
+    const long row = job->near_rows[job->radius + y + i - 1];
+    uint8_t *marks = s->marks + (i + 1) * job->width;
+    const float *alpha = cells + row * job->width * job->lanes + job->living;
+    for (long x = 0; row >= 0 && x < job->width; x++)
+      marks[x] = alpha[x * job->lanes] > job->threshold;
+    rows[i] = row < 0 ? s->unmarked : marks;
+  }
+  spread(job, rows, job->hex, y, s->marks);
+  return s->marks;
 }
 
 static long count_strips(const struct job *job) { return (job->height + job->strip - 1) / job->strip; }
@@ -426,9 +444,8 @@ static void forward_steps(struct crew *crew, struct scratch *s) {
       for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
         const struct strip at = strip_of(job, task);
         for (long y = at.y0; y < at.y1; y++)
-          for (long x = 0; x < job->width; x++)
-            alive[at.sample * cells + y * job->width + x] =
-                lives(job, before + at.sample * sample_size, y, x);
+          memcpy(alive + at.sample * cells + y * job->width,
+                 lives(job, s, before + at.sample * sample_size, y), job->width);
       }
       phase++;
     }
@@ -443,20 +460,23 @@ static void forward_steps(struct crew *crew, struct scratch *s) {
     for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
       const struct strip at = strip_of(job, task);
       const long from = at.sample * sample_size;
-      for (long y = at.y0; y < at.y1; y++)
-        for (long x = 0; x < job->width; x++)
-          alive[at.sample * cells + y * job->width + x] &= lives(job, after + from, y, x);
+      for (long y = at.y0; y < at.y1; y++) {
+        const uint8_t *still = lives(job, s, after + from, y);
+        uint8_t *row_alive = alive + at.sample * cells + y * job->width;
+        for (long x = 0; x < job->width; x++) row_alive[x] &= still[x];
+      }
     }
     phase++;
     for (int task; (task = next_task(phase, tasks)) >= 0; finish_task(phase)) {
       const struct strip at = strip_of(job, task);
+      const float most = job->state_limit;
       for (long i = at.y0 * job->width; i < at.y1 * job->width; i++) {
         float *cell = after + at.sample * sample_size + i * job->lanes;
-        const float living = alive[at.sample * cells + i], most = job->state_limit;
-        for (long c = 0; c < job->lanes; c++) {
-          const float value = c < mortal ? cell[c] * living : cell[c];
-          cell[c] = value < -most ? -most : value > most ? most : value;
-        }
+        if (!alive[at.sample * cells + i]) /* a product: NaN stays NaN */
+          for (long c = 0; c < mortal; c++) cell[c] *= 0.0f;
+        if (!isfinite(most)) continue;
+        for (long c = 0; c < job->lanes; c++)
+          cell[c] = cell[c] < -most ? -most : cell[c] > most ? most : cell[c];
       }
     }
     phase++;

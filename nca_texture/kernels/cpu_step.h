@@ -401,8 +401,9 @@ static void NAME(forward_strip)(const struct job *job, struct scratch *s, long s
   s->count = 0;
   for (long y = y0; y < y1; y++) {
     const long found = NAME(firing)(job, job->seeds[sample], step, y, s->columns, s->hashes);
+    const uint8_t *near = alive ? near_life(job, s, alive, y) : NULL;
     for (long i = 0; i < found; i++) {
-      if (alive && !near_life(job, alive, y, s->columns[i])) continue;
+      if (near && !near[s->columns[i]]) continue;
       s->ys[s->count] = (int32_t)y;
       s->xs[s->count++] = s->columns[i];
       if (s->count == TILE) NAME(forward_tile)(job, s, before, after);
