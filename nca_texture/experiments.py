@@ -174,6 +174,12 @@ _ISOTROPIC = _with(
     steps=(64, 96),
 )
 
+# In plain PyTorch (compiled steps know no steerable perception): a smaller grid, half the batch.
+_ISOTROPIC_SMALL = small(_ISOTROPIC, iterations=1200, batch_size=2, damage=0)
+_ISOTROPIC_SMALL = replace(
+    _ISOTROPIC_SMALL, target=replace(_ISOTROPIC_SMALL.target, exemplar_size=32)
+)
+
 _TEXTURES = Recipe(
     preset="two-textures",
     target=TargetPlan(sources=("sample:zebra", "sample:weave"), crop="square"),
@@ -308,8 +314,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Growing Pokemon: from mending a picture to growing it, harder as it learns",
         "the levels in the log rise; a half that is cut away comes back",
     ),
-    "isotropic": _experiment(
+    "isotropic": Experiment(
         _ISOTROPIC,
+        _ISOTROPIC_SMALL,
         "Growing Isotropic NCA: cells that do not know where up is, with a learned orientation",
         "every growth has another orientation",
     ),
