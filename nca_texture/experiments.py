@@ -175,7 +175,7 @@ _ISOTROPIC = _with(
 )
 
 # In plain PyTorch (compiled steps know no steerable perception): a smaller grid, half the batch.
-_ISOTROPIC_SMALL = small(_ISOTROPIC, iterations=1200, batch_size=2, damage=0)
+_ISOTROPIC_SMALL = small(_ISOTROPIC, iterations=600, batch_size=2, damage=0)
 _ISOTROPIC_SMALL = replace(
     _ISOTROPIC_SMALL, target=replace(_ISOTROPIC_SMALL.target, exemplar_size=32)
 )

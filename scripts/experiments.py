@@ -5,7 +5,7 @@
     python scripts/experiments.py growing-2020=rabbit.png    # of a picture of one's own
     python scripts/experiments.py multiclass-flowers=a.png,b.png,c.png
     python scripts/experiments.py --size published --time 8h
-    python scripts/experiments.py bone --time 0s             # only measure what is there
+    python scripts/experiments.py bone --measure             # only measure what is there
 
 Every call goes on with what is not complete, and calls for different experiments may run beside
 each other. Measured are the mean squared error at the trained steps, at 3 and at 10 times as many;
@@ -102,6 +102,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME[=PICTURE,...]", help=known)
     parser.add_argument("--size", choices=["small", "published"], default="small")
     parser.add_argument("--time", default="15m", help="to train each for, as 90s, 15m or 8h")
+    parser.add_argument("--measure", action="store_true", help="train nothing")
     parser.add_argument("--runs", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where growth.md is written")
@@ -114,7 +115,8 @@ def main() -> int:
     for name, pictures in asked:
         for job in jobs(name, tuple(filter(None, pictures.split(","))), options.size, options.set):
             place = options.runs / job.folder
-            failed += not trained(job, place, _seconds(options.time))
+            if not options.measure:
+                failed += not trained(job, place, _seconds(options.time))
             if (place / CHECKPOINT).exists():
                 found = measured(job, place)
                 (place / "measured.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -138,8 +140,6 @@ def jobs(name: str, pictures: tuple[str, ...], size: str, settings: Sequence[str
 
 def trained(job: Job, place: Path, seconds: float) -> bool:
     """Train for so many ``seconds`` at most; tell whether nothing went wrong."""
-    if seconds <= 0:
-        return True
     command = [sys.executable, "-m", "nca_texture", "train"]
     if (place / CHECKPOINT).exists():
         snapshot, recipe, _ = load_checkpoint(place / CHECKPOINT)
@@ -181,7 +181,9 @@ def measured(job: Job, place: Path) -> Found:
             filmed(subject, place / "strip.png")
         elif recipe.task == "grow":
             found |= errors(subject)
-            strip(automaton, recipe, place / "strip.png", steps)
+            rows = strips(automaton, recipe, steps)
+            rows += [grafted(subject)] if job.name == "newt-graft" else []
+            lay_out(rows, place / "strip.png")
         for own in OWN.get(job.name, ()):
             found |= own(subject)
     return found
@@ -297,31 +299,76 @@ def flooded(free: np.ndarray) -> np.ndarray:
 def graft(subject: Subject) -> Found:
     """Measure how like its first surroundings those of a grafted, frozen patch become.
 
-    The patch is the head of what has grown; it is copied to the flank and frozen there. A ring of 6
-    cells around it is compared with that around the head, with the rule and with a rule that does
-    nothing: then the ring is what was there before.
+    A ring of 6 cells around the graft, 50 steps later, is compared with that around the head, with
+    the rule and with a rule that does nothing: then the ring is what was there before.
     """
-    place, to, radius = (0.5, 0.23), (0.7, 0.62), 0.16
-    size, steps = subject.size, subject.steps
-    events = [
-        Event(at=steps, do="graft", circle=(*place, radius), to=to),
-        Event(at=steps, do="freeze", circle=(*to, radius)),
-    ]
-    wide = radius + 6 / min(size)
-    shift = round((to[1] - place[1]) * size[0]), round((to[0] - place[0]) * size[1])
-    head = place[1], place[0]
-    ring = circle(size, head, wide) & ~circle(size, head, radius)
+    plan = graft_on(subject)
+    size, head, to = plan.size, plan.head, plan.to
+    ring = plan.around(plan.radius + 6 / min(size)) & ~plan.around(plan.radius)
+    shift = round((to[1] - head[1]) * size[0]), round((to[0] - head[0]) * size[1])
     rows, columns = (index + way for index, way in zip(ring.nonzero().T, shift, strict=True))
     inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
     automaton = subject.automaton
-    grown = automaton.grow(automaton.seed(1, size, seed=SEED), steps, seed=SEED)
+    grown = automaton.grow(automaton.seed(1, size, seed=SEED), subject.steps, seed=SEED)
     want = automaton.to_image(grown)[0][:, ring][:, inside]
-    values = {}
-    for label, rule in (("rule", automaton), ("no rule", idle(subject))):
-        state = Theatre(rule, events).grow(grown, 50, seed=SEED, start=steps)
+    values = []
+    for rule in (automaton, idle(subject)):
+        state = surgery(subject, rule).grow(grown, 50, seed=SEED, start=subject.steps)
         there = automaton.to_image(state)[0][:, rows[inside], columns[inside]]
-        values[label] = mean((there - want).square())
-    return {"ring of the graft": values["rule"], "with zeroed weights": values["no rule"]}
+        values.append(mean((there - want).square()))
+    return {"ring of the graft": values[0], "with zeroed weights": values[1]}
+
+
+@dataclass(frozen=True)
+class Graft:
+    """The head with the shoulders, to beside the flank, on a grid with half as much room again."""
+
+    size: tuple[int, int]  # cells
+
+    @property
+    def head(self) -> tuple[float, float]:
+        """Where it is from, (x, y) as all places here."""
+        return 0.5, 0.5 - 13 / self.size[0]
+
+    @property
+    def to(self) -> tuple[float, float]:
+        """Where it goes."""
+        return 0.5 + 24 / self.size[1], 0.5
+
+    @property
+    def radius(self) -> float:
+        """Its reach, as a fraction of the shorter side."""
+        return 9 / min(self.size)
+
+    def around(self, radius: float) -> Tensor:
+        """Find the cells within ``radius`` of where it is from: bool [H, W]."""
+        return circle(self.size, (self.head[1], self.head[0]), radius)
+
+
+def graft_on(subject: Subject) -> Graft:
+    """Return what is grafted."""
+    height, width = subject.size
+    return Graft((3 * height // 2, 3 * width // 2))
+
+
+def surgery(subject: Subject, rule: CellularAutomaton) -> Theatre:
+    """Graft after the trained steps, and hold what was grafted."""
+    plan, at = graft_on(subject), subject.steps
+    copied = Event(at=at, do="graft", circle=(*plan.head, plan.radius), to=plan.to)
+    return Theatre(rule, [copied, Event(at=at, do="freeze", circle=(*plan.to, plan.radius))])
+
+
+def grafted(subject: Subject) -> np.ndarray:
+    """Draw what grows around the graft."""
+    automaton, theatre = subject.automaton, surgery(subject, subject.automaton)
+    state = automaton.seed(1, graft_on(subject).size, seed=SEED)
+    state, done, row = automaton.grow(state, subject.steps, seed=SEED), 0, []
+    row.append(seen(automaton, state))
+    for step in (1, 10, 25, 50, 100, 200):
+        state = theatre.grow(state, step - done, seed=SEED, start=subject.steps + done)
+        done = step
+        row.append(seen(automaton, state))
+    return np.concatenate(row, axis=1)
 
 
 def crawling(subject: Subject) -> Found:
@@ -482,7 +529,7 @@ OWN: dict[str, tuple[Callable[[Subject], Found], ...]] = {
 }
 
 
-def strip(automaton: CellularAutomaton, recipe: Recipe, path: Path, steps: int) -> None:
+def strips(automaton: CellularAutomaton, recipe: Recipe, steps: int) -> list[np.ndarray]:
     """Draw how each of at most three classes grows, heals and stays, from left to right."""
     rows = []
     size = recipe.training.size
@@ -499,7 +546,7 @@ def strip(automaton: CellularAutomaton, recipe: Recipe, path: Path, steps: int) 
             after = automaton.grow(hurt, healing, seed=SEED, start=done)
             row.append(seen(automaton, after))
         rows.append(np.concatenate(row, axis=1))
-    lay_out(rows, path)
+    return rows
 
 
 def filmed(subject: Subject, path: Path) -> None:
@@ -520,6 +567,9 @@ def filmed(subject: Subject, path: Path) -> None:
 
 def lay_out(rows: list[np.ndarray], path: Path) -> None:
     """Write rows of pictures, one below the other, twice as large."""
+    width = max(row.shape[1] for row in rows)
+    padding = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
+    rows = [np.pad(row, room, constant_values=255) for row, room in zip(rows, padding, strict=True)]
     picture = np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)
     Image.fromarray(picture).quantize(128).save(path, optimize=True)
 
@@ -540,8 +590,9 @@ over 8 growths with another chance than in training: at the trained number of st
 times as many. Recovery is from half planes cut through the middle; only what was trained with
 damage is meant to heal. Strips show steps {frames}, 3 and 10 times
 the trained steps, then a cut, 16 steps later, and healed; that of `nautilus` the end of each
-cycle, and below the last cycle from its first step on. Iterations are those that were done, of
-those planned: a run that was stopped goes on with the same command.
+cycle, and below the last cycle from its first step on; that of `newt-graft`, below, what is grown
+after 0, 1, 10, 25, 50, 100 and 200 steps around a graft that is held. Iterations are those that
+were done, of those planned: a run that was stopped goes on with the same command.
 
 Pictures that are not the project's own (*of* a name) are in the table only.
 """
