@@ -635,7 +635,9 @@ def said(value: object) -> str:
     """Write a number, an answer or a list of them."""
     if isinstance(value, list):
         return " and ".join(map(said, value))
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.5f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
