@@ -46,7 +46,8 @@ class Bank:
     per_channel: bool = False
     published_hex: bool = False  # keep the unequal gains of the published hexagonal kernels
     # Of the two gradients, which then come second and third: how steep it is ("norm"), or both
-    # turned by the angle that a cell holds in the last channel of its own ("steer").
+    # turned by the angle that a cell holds in the last channel of its own ("steer"). With a living
+    # mask cells are born with the angle 0, the grid's: what they grow into can know where up is.
     combine: Literal["plain", "norm", "steer"] = "plain"
     learned: bool = False  # the kernels are only a start and are trained, for each channel its own
 

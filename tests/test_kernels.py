@@ -190,10 +190,38 @@ CASES["one replicated cell"] = Case({"grid": Grid("square", "replicate")}, (1, 1
 @pytest.mark.parametrize("case", CASES)
 @everywhere
 def test_values_and_gradients_are_those_of_the_reference(place: Place, case: str) -> None:
-    settings, size, call = CASES[case].settings, CASES[case].size, CASES[case].call
-    automaton = awake(**settings)
-    state = noise(2, automaton.channels, *size)
-    assert_same(grown(automaton, state, place, **call), grown(automaton, state, REFERENCE, **call))
+    assert_like_the_reference(place, CASES[case])
+
+
+def assert_like_the_reference(place: Place, case: Case) -> None:
+    automaton = awake(**case.settings)
+    state = noise(2, automaton.channels, *case.size)
+    results = [grown(automaton, state, each, **case.call) for each in (place, REFERENCE)]
+    assert_same(*results)
+
+
+COMBINED = {
+    "norm": Case({"bank": "isotropic"}, (7, 5)),
+    "steer": Case({"bank": "steerable"}, (7, 5)),
+    "norm on hexagons": Case({"bank": "isotropic", "grid": Grid("hex", "reflect")}, (6, 3)),
+    "steer on hexagons": Case({"bank": "steerable"} | HEX, (6, 5)),
+    "abs norm": Case({"bank": "isotropic", "rule": "abs"}),
+    "abs steer": Case({"bank": "steerable", "rule": "abs", "grid": Grid("square", "zero")}),
+    "norm, many channels": Case({"channels": 17, "bank": "isotropic"}, (3, 3)),
+    "steer, many channels": Case({"channels": 17, "bank": "steerable"}, (3, 3)),
+    "norm within limits": Case({"bank": "isotropic", "limits": Limits(0.5, 0.7, 0.5, 0.6)}),
+    "steer within limits": Case({"bank": "steerable", "limits": Limits(0.5, 0.7, 0.5, 0.6)}),
+    "steer, held and living": Case(
+        {"bank": "steerable", "condition": "one-hot", "classes": 2, "living": True}, (7, 6)
+    ),
+    "steer, many steps": Case({"bank": "steerable"}, (9, 40), {"steps": 6}),
+}
+
+
+@pytest.mark.parametrize("case", COMBINED)
+@pytest.mark.parametrize("place", [Place("cpu", "cpu")], indirect=True, ids=["cpu"])
+def test_gradients_that_are_combined_are_those_of_the_reference(place: Place, case: str) -> None:
+    assert_like_the_reference(place, COMBINED[case])
 
 
 @pytest.mark.parametrize("layout", ["square", "hex"])

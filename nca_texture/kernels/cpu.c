@@ -28,6 +28,7 @@
 #endif
 
 enum { KIND_MLP, KIND_ABS };
+enum { COMBINE_PLAIN, COMBINE_NORM, COMBINE_STEER };
 enum { TILE = 32, M = 4, MOST_TAPS = 81, LANES = 16 };
 
 /* The same fields, in the same order, as _Job in cpu.py. */
@@ -38,6 +39,7 @@ struct job {
   int32_t bank; /* numbers in the filters of one parity */
   int32_t always, limit_map, living, hex, strip, groups, threads, steps, first_step, first_slot, keep;
   int32_t held; /* the last channels of a cell, which the living mask leaves alone */
+  int32_t combine, percepts; /* what is made of the second and third filter, and how many are left */
   float dt, percept_limit, hidden_limit, update_limit, state_limit, threshold;
   const int32_t *rows, *columns;           /* world coordinates [height], [width] */
   const int32_t *near_rows, *near_columns; /* [height or width + 2 radius]; -1 lies beyond zero */
@@ -61,18 +63,24 @@ struct job {
 
 struct scratch { /* of one thread */
   uint32_t *pairs;
-  float *percepts, *hidden, *update, *d_percepts, *d_hidden, *d_update, *raw, *nowhere;
+  float *percepts, *hidden, *update, *d_percepts, *d_hidden, *d_update, *raw, *seen, *d_seen, *nowhere;
   int32_t *columns, *ys, *xs;
   uint32_t *hashes;
   uint8_t *marks, *unmarked; /* four rows of cells, and one that stays empty */
   long count;
 };
 
+/* What the filters of a cell find, before it is combined; a vector may be written beyond. */
+static inline long seen_stride(const struct job *job) {
+  return job->combine ? (long)job->filters * job->channels + job->lanes : 0;
+}
+
 struct sums {
   float *in_weight, *in_bias, *out_weight, *out_bias, *coefs;
 };
 
 enum { STAGES = 4, PLAN_LANES = 16 };
+#define LEAST_STEEP 1e-8f /* squared, so that the norm of a flat place has a gradient */
 #define LEAST_SUM 1e-30f
 #define LEAST_COST 1e-30
 #define LEAST_EXPONENT -80.0f /* its power is next to nothing, but a normal float: others are slow */
@@ -319,7 +327,7 @@ static int set_up(const struct job *job, struct scratch *s) {
                         TILE * job->inputs_lanes + LANES, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_stride, job->lanes, job->width + 1, job->width + 1,
                         TILE, TILE, TILE / 2 * (job->inputs_stride + job->wide + LANES),
-                        job->width + 1, job->width / 4 + 1};
+                        job->width + 1, job->width / 4 + 1, TILE * seen_stride(job), seen_stride(job)};
   long total = 0;
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) total += (sizes[i] + 31) / 32 * 32;
   float *memory = calloc(total + 16, sizeof(float));
@@ -342,6 +350,8 @@ static int set_up(const struct job *job, struct scratch *s) {
   s->pairs = (uint32_t *)take(&next, sizes[12]);
   s->marks = (uint8_t *)take(&next, sizes[13]);
   s->unmarked = (uint8_t *)take(&next, sizes[14]);
+  s->seen = take(&next, sizes[15]);
+  s->d_seen = take(&next, sizes[16]);
   return 1;
 }
 

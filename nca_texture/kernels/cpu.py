@@ -33,6 +33,7 @@ _CHUNK = 2**24  # cell-steps of one call without gradients, so that Ctrl+C is he
 _MOST_STEPS = 2**12  # of one such call
 _SHARE = 2**12  # cell-steps that are worth waking a thread for
 
+_COMBINE = ("plain", "norm", "steer")  # as cpu.c numbers them
 _SETS: dict[str, str | None] = {"float32": None, "bfloat16": "avx512bf16"}  # None: the best here
 _EMULATED = "avx2bf16"
 _PROCESS = os.getpid()
@@ -54,7 +55,7 @@ class _Job(ctypes.Structure):
             "kind batch height width channels lanes filters size radius parities hidden wide "
             "inputs inputs_stride inputs_rows inputs_lanes channels_rows bank "
             "always limit_map living hex strip groups threads steps first_step first_slot keep "
-            "held",
+            "held combine percepts",
         ),
         *fields(
             ctypes.c_float,
@@ -180,8 +181,6 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"this processor cannot multiply in {rule.precision}")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are the reference kernel's")
-    if rule.combine != "plain":
-        found.append("isotropic and steerable perception is the reference kernel's")
     if rule.activation != "relu":
         found.append(f"the activation {rule.activation} is the reference kernel's")
     if rule.fire_each:
@@ -245,6 +244,7 @@ class _Steps:
         self.batch, self.channels, self.height, self.width = state.shape
         parities, _, filters, size, _ = rule.filters.shape
         self.filters, self.parities, self.size = filters, parities, size
+        self.percepts = self.channels * (filters - (rule.combine == "norm"))
         radius = max(1, size // 2)
         self.lanes = lanes = _up(self.channels, _LANES)
         self.is_abs = rule.kind == "abs"
@@ -281,6 +281,8 @@ class _Steps:
             "always": int(bool((rule.fire_limit >= 2**24).all())),
             "living": -1 if rule.living is None else rule.living[0],
             "held": rule.held,
+            "combine": _COMBINE.index(rule.combine),
+            "percepts": self.percepts,
             "hex": int(parities == 2),
             "strip": strip,
             "groups": self.groups,
@@ -327,8 +329,7 @@ class _Steps:
 
     def _order(self) -> Tensor:
         """Which column of ``weight_in`` each input here is: percepts come filter by filter."""
-        percepts = torch.arange(self.channels * self.filters)
-        percepts = percepts.view(self.channels, self.filters).t().flatten()
+        percepts = torch.arange(self.percepts).view(self.channels, -1).t().flatten()
         if not self.is_abs:
             return percepts
         half = torch.cat([torch.arange(self.channels), self.channels + percepts])

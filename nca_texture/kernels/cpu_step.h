@@ -308,6 +308,55 @@ static inline void NAME(neighbours)(const struct job *job, float *cells, float *
   }
 }
 
+/* Make of the two gradients of `seen`, what the filters of one cell found, what no turn changes:
+ * their norm, or both along and across the direction that the cell's angle gives. */
+static inline void NAME(combine)(const struct job *job, const float *cell, const float *seen,
+                                 float *p) {
+  const long n = job->channels;
+  const float *x = seen + n, *y = seen + 2 * n;
+  memcpy(p, seen, n * sizeof(float));
+  if (job->combine == COMBINE_NORM) {
+    for (long i = 0; i < n; i++) p[n + i] = sqrtf(x[i] * x[i] + y[i] * y[i] + LEAST_STEEP);
+  } else {
+    const float angle = cell[n - job->held - 1], c = cosf(angle), s = sinf(angle);
+    for (long i = 0; i < n; i++) {
+      p[n + i] = c * x[i] + s * y[i];
+      p[2 * n + i] = c * y[i] - s * x[i];
+    }
+  }
+  const long kept = (job->filters - 3) * n;
+  memcpy(p + job->percepts - kept, seen + 3 * n, kept * sizeof(float));
+}
+
+/* The reverse: what the percepts' gradients d ask of what the filters found, and of the cell. */
+static inline void NAME(combine_back)(const struct job *job, const float *cell, const float *seen,
+                                      const float *d, float *d_seen, float *d_cell) {
+  const long n = job->channels;
+  const float *x = seen + n, *y = seen + 2 * n;
+  float *d_x = d_seen + n, *d_y = d_seen + 2 * n;
+  memcpy(d_seen, d, n * sizeof(float));
+  if (job->combine == COMBINE_NORM) {
+    for (long i = 0; i < n; i++) {
+      const float share = d[n + i] / sqrtf(x[i] * x[i] + y[i] * y[i] + LEAST_STEEP);
+      d_x[i] = share * x[i];
+      d_y[i] = share * y[i];
+    }
+  } else {
+    const long own = n - job->held - 1;
+    const float c = cosf(cell[own]), s = sinf(cell[own]);
+    float turn = 0;
+    for (long i = 0; i < n; i++) {
+      const float along = d[n + i], across = d[2 * n + i];
+      d_x[i] = c * along - s * across;
+      d_y[i] = s * along + c * across;
+      turn += along * (c * y[i] - s * x[i]) - across * (c * x[i] + s * y[i]);
+    }
+    d_cell[own] += turn;
+  }
+  const long kept = (job->filters - 3) * n;
+  memcpy(d_seen + 3 * n, d + job->percepts - kept, kept * sizeof(float));
+}
+
 static void NAME(clamp)(float *values, long count, float least, float most) {
   /* Written so that NaN stays NaN. */
   for (long i = 0; i < count; i++) {
@@ -360,17 +409,20 @@ static void NAME(layers)(const struct job *job, struct scratch *s, int with_upda
 /* Gather the percepts of the cells of a tile; rows that stay empty are zero. */
 static void NAME(gather)(const struct job *job, struct scratch *s, const float *before) {
   const long first = job->kind == KIND_ABS ? job->channels : 0;
-  const long percepts = job->filters * job->channels;
+  const long percepts = job->percepts;
   for (long t = 0; t < s->count; t++) {
     const long y = s->ys[t], x = s->xs[t];
+    const float *cell = before + (y * job->width + x) * job->lanes;
     float *found[MOST_TAPS], *p = s->percepts + t * job->inputs_stride;
+    float *seen = job->combine ? s->seen + t * seen_stride(job) : p + first;
     NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
     const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
-    NAME(perceive)(job, found, job->coefs + parity * job->bank, p + first);
+    NAME(perceive)(job, found, job->coefs + parity * job->bank, seen);
+    if (job->combine) NAME(combine)(job, cell, seen, p + first);
     if (s->raw) memcpy(s->raw + t * job->inputs_stride, p + first, percepts * sizeof(float));
     if (isfinite(job->percept_limit))
       NAME(clamp)(p + first, percepts, -job->percept_limit, job->percept_limit);
-    if (first) memcpy(p, before + (y * job->width + x) * job->lanes, first * sizeof(float));
+    if (first) memcpy(p, cell, first * sizeof(float));
   }
   if (s->count < TILE)
     memset(s->percepts + s->count * job->inputs_stride, 0,
@@ -474,13 +526,19 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
     NAME(product)(s, job->hidden, s->d_hidden, wide, job->in_back, job->inputs_lanes, NULL,
                   s->d_percepts, job->inputs_lanes, job->inputs_lanes);
   }
-  const long percepts = job->filters * job->channels, shift = job->radius - job->size / 2;
+  const long percepts = job->percepts, shift = job->radius - job->size / 2;
   for (long t = 0; t < s->count; t++) {
     float *d = s->d_percepts + t * job->inputs_lanes + first, *found[MOST_TAPS];
     const long y = s->ys[t], x = s->xs[t];
     if (s->raw)
       for (long i = 0; i < percepts; i++)
         if (fabsf(s->raw[t * stride + i]) > job->percept_limit) d[i] = 0;
+    if (job->combine) {
+      const long at = (y * job->width + x) * lanes, row = y - y0 + job->radius;
+      NAME(combine_back)(job, before + at, s->seen + t * seen_stride(job), d, s->d_seen,
+                         local + (row * job->width + x) * lanes);
+      d = s->d_seen;
+    }
     const long bank = job->parities == 2 && job->rows[y] & 1 ? job->bank : 0;
     /* Rows beyond the strip stay where they are: which rows they are is settled when strips meet. */
     for (long tap = 0; tap < taps; tap++) {
