@@ -86,13 +86,11 @@ def _covariances(matrix: Tensor) -> dict[str, Tensor]:
 
 # Matrices are small, and decompositions of small matrices fastest on a CPU; MPS has none. NaN is
 # passed over: it is not here that a run finds out about it. In memory a basis lies as a checkpoint
-# would have it: products of other layouts have other bits.
+# would have it: products of other layouts have other bits. A first gradient has few directions, and
+# of their covariance LAPACK finds no eigenvectors in float32 once in some hundred times.
 def _eigenvectors(matrix: Tensor) -> Tensor:
-    return (
-        torch.linalg.eigh(matrix.cpu().nan_to_num(0, 0, 0))
-        .eigenvectors.contiguous()
-        .to(matrix.device)
-    )
+    found = torch.linalg.eigh(matrix.cpu().nan_to_num(0, 0, 0).double())
+    return found.eigenvectors.contiguous().to(matrix)
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
