@@ -64,17 +64,26 @@ class RotationLoss(Loss):
             )
         polar = self._polar(image)
         seen = torch.fft.rfft(polar * self.area)
-        fits = [self._fit(seen, self.spectrum)]
+        fits = [self._fits(seen, self.spectrum)]
         if self.mirror:
-            fits.append(self._fit(seen, self.flipped))
-        best = torch.stack(fits).amax(0)
+            fits.append(self._fits(seen, self.flipped))
+        best = torch.cat(fits, -1).amax(-1)
         energy = (self.area * (polar.square() + self.goal.square())).sum((1, 2, 3))
         return (energy - 2 * best) / image.shape[1]
 
-    def _fit(self, seen: Tensor, spectrum: Tensor) -> Tensor:
-        """Correlate with the target in all orientations and take the best: [B]."""
+    def turns(self, image: Tensor) -> Tensor:
+        """Find how far each picture [B, 3 or 4, H, W] is turned from the target: [B].
+
+        Degrees from 0 to 360, clockwise as pictures are shown; mirrored ones are not looked for.
+        """
+        seen = torch.fft.rfft(self._polar(image.float()) * self.area)
+        fits = self._fits(seen, self.spectrum)
+        return fits.argmax(-1) * (360 / fits.shape[-1])
+
+    def _fits(self, seen: Tensor, spectrum: Tensor) -> Tensor:
+        """Correlate with the target in all orientations: [B, angles]."""
         both = (seen * spectrum.conj()).sum((1, 2))
-        return torch.fft.irfft(both, self.goal.shape[-1]).amax(-1)
+        return torch.fft.irfft(both, self.goal.shape[-1])
 
     def _polar(self, image: Tensor) -> Tensor:
         """Lay ``image`` [B, C, H, W] out by distance and angle: [B, C, rings, angles]."""

@@ -164,7 +164,7 @@ _GECKOS_SMALL = replace(
 
 _ISOTROPIC = _with(
     replace(
-        _of("isotropic", ("figure:snowflake",), REGENERATING, bank="steerable"),
+        _of("isotropic", ("figure:snowflake",), REGENERATING, bank="isotropic"),
         losses=(
             LossPlan(name="rotation"),
             LossPlan(name="overflow", weight=1.0, options={"limit": 2.0, "power": 2}),
@@ -172,12 +172,6 @@ _ISOTROPIC = _with(
     ),
     pool_size=256,
     steps=(64, 96),
-)
-
-# In plain PyTorch (compiled steps know no steerable perception): a smaller grid, half the batch.
-_ISOTROPIC_SMALL = small(_ISOTROPIC, iterations=600, batch_size=2, damage=0)
-_ISOTROPIC_SMALL = replace(
-    _ISOTROPIC_SMALL, target=replace(_ISOTROPIC_SMALL.target, exemplar_size=32)
 )
 
 _TEXTURES = Recipe(
@@ -315,11 +309,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Growing Pokemon: from mending a picture to growing it, harder as it learns",
         "the levels in the log rise; a half that is cut away comes back",
     ),
-    "isotropic": Experiment(
+    "isotropic": _experiment(
         _ISOTROPIC,
-        _ISOTROPIC_SMALL,
-        "Growing Isotropic NCA: cells that do not know where up is, with a learned orientation",
+        "Growing Isotropic NCA: cells that do not know where up is, and only see how steep",
         "every growth has another orientation",
+        iterations=3000,
     ),
     "two-textures": Experiment(
         _TEXTURES,

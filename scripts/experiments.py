@@ -41,6 +41,7 @@ from nca_texture.images import to_uint8
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.moving import rolled_back
 from nca_texture.losses.pixel import premultiply
+from nca_texture.losses.rotation import RotationLoss
 from nca_texture.recipe import Recipe
 from nca_texture.render import composited, straight_alpha
 from nca_texture.runs import CHECKPOINT
@@ -519,12 +520,23 @@ def lasting(subject: Subject) -> Found:
     return found | {"as another class": mean(others)}
 
 
+def turned(subject: Subject) -> Found:
+    """Find which way each of some growths lies: a rule that knows where up is grows all alike."""
+    automaton, steps = subject.automaton, 3 * subject.steps
+    seeds = list(range(SEED, SEED + CUTS))
+    state = automaton.grow(automaton.seed(CUTS, subject.size, seed=seeds), steps, seed=seeds)
+    loss = next(each for each in subject.loss.losses if isinstance(each, RotationLoss))  # pyright: ignore
+    ways = loss.turns(automaton.to_image(state, clip=False)).tolist()
+    return {"turned by (degrees)": ", ".join(f"{way:.0f}" for way in ways)}
+
+
 OWN: dict[str, tuple[Callable[[Subject], Found], ...]] = {
     "bone": (cavity,),
     "newt-graft": (graft,),
     "worm-moving": (crawling,),
     "multiclass-flowers": (breeding, lasting),
     "genome-geckos": (breeding, lasting),
+    "isotropic": (turned,),
     "two-textures": (lasting,),
 }
 

@@ -538,8 +538,8 @@ def test_what_does_not_know_where_up_is_grows_turned(bank: str) -> None:
         turned = torch.cat([turned[:, :-1], turned[:, -1:] - np.pi / 2], 1)
     after, other = (automaton.perceive(each) for each in (state, turned))
     torch.testing.assert_close(other, _held_apart(after.rot90(1, (2, 3)), bank), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="reference kernel"):
-        automaton.grow(state, 1, kernel="cpu")
+    with pytest.raises(ValueError, match="steerable perception"):
+        automaton.grow(state, 1, kernel="triton")
 
 
 def _held_apart(percepts: Tensor, bank: str) -> Tensor:
@@ -562,6 +562,8 @@ def test_a_loss_that_no_rotation_changes() -> None:
     assert abs(values["itself"]) < 1e-5
     assert values["turned"] < 1e-3 < 0.05 < other
     assert values["mirrored"] < 1e-3
+    both = torch.cat([right, right.rot90(-1, (2, 3))])  # clockwise by a quarter
+    torch.testing.assert_close(loss.turns(both), torch.tensor([0.0, 90.0]), atol=3, rtol=0)
     strict = RotationLoss(target, mirror=False)
     assert strict(Grown(right.flip(3), right), source).item() > 0.001
     grown = noise.clone().requires_grad_()
