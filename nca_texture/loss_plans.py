@@ -38,8 +38,10 @@ def loss_plan(name: str, features: str | None = None) -> LossPlan:
 
 
 def through(plan: LossPlan, features: str) -> LossPlan:
-    """Let the loss of ``plan`` look through the network ``features``."""
-    return replace(plan, options=plan.options | {"features": features})
+    """Let the loss of ``plan`` look through the network ``features``, at all its style layers."""
+    own = set() if features == plan.options.get("features") else {"layers", "layer_weights"}
+    kept = {name: value for name, value in plan.options.items() if name not in own}
+    return replace(plan, options=kept | {"features": features})
 
 
 def auto_losses(features: str | None = None) -> tuple[tuple[LossPlan, ...], str]:

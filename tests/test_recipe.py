@@ -10,7 +10,7 @@ import torch
 
 from nca_texture.grid import Grid
 from nca_texture.kernels.rule import Limits
-from nca_texture.loss_plans import auto_losses, loss_plan
+from nca_texture.loss_plans import auto_losses, loss_plan, through
 from nca_texture.losses import pick_loss_class
 from nca_texture.losses.base import Grown
 from nca_texture.presets import PRESETS
@@ -470,6 +470,12 @@ def test_style_is_seen_through_our_network_or_the_one_that_is_named(name: str) -
     named = loss_plan(name, "vgg19")
     assert named.options == loss_plan(name).options | {"features": "vgg19"}
     assert named.weight == loss_plan(name).weight
+
+
+def test_what_is_said_of_the_layers_of_one_network_is_not_said_of_another() -> None:
+    ours = PRESETS["balanced"].recipe.losses[0]
+    assert through(ours, "compact") == ours
+    assert through(ours, "vgg19") == loss_plan("sliced", "vgg19")
 
 
 def test_recipes_are_frozen() -> None:
