@@ -235,6 +235,18 @@ def test_settings_go_over_flags_over_files_over_presets(command: Any, tmp_path: 
     assert resolved["losses"][0]["options"]["border"] == "zeros"  # on x only it is a torus
 
 
+def test_weights_of_layers_stay_with_their_network_and_it_says_so(
+    command: Any, tmp_path: Path
+) -> None:
+    args = ["train", "a.png", "--preset", "balanced", "--print-config"]
+    own = tomllib.loads(command(args, tmp_path).stdout)["losses"][0]["options"]
+    done = command([*args, "--features", "vgg19"], tmp_path)
+    options = tomllib.loads(done.stdout)["losses"][0]["options"]
+    assert own.keys() - options.keys() == {"layer_weights"}
+    assert options["features"] == "vgg19"
+    assert "vgg19: left out layer_weights of sliced" in done.stderr
+
+
 def test_a_dry_run_writes_nothing(command: Any, place: Path) -> None:
     before = sorted(place.rglob("*"))
     for args in (

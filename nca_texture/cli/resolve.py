@@ -297,7 +297,14 @@ def _with_loss(
     if features is not None:
         if "features" not in first.options and loss is None:
             first = loss_plan("sliced")
+        own = first.options
         first = through(first, features)
+        if left := sorted(own.keys() - first.options.keys()):
+            common.talk(
+                f"{features}: left out {' and '.join(left)} of {first.name}, which are those of "
+                f"{own['features']}",
+                quiet,
+            )
     return replace(recipe, losses=(first, *others))
 
 
