@@ -70,6 +70,6 @@ def test_the_table_counts_who_is_closer(tmp_path: Path) -> None:
     (tmp_path / "found.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     call("targets", "--store", "found.jsonl", "--runs", "runs", "--report", place=tmp_path)
     table = (tmp_path / "found.md").read_text()
-    assert "| draft | 2 | 1 | 1 | 1 |" in table
+    assert "| draft | 2 | 1 (0.94) | 1 (0.94) | 1 (0.94) | 1 |" in table
     assert "| draft 8/96 | 588 | 40 | 0.250 |" in table
     assert "| a.png | part |" in table
