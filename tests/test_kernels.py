@@ -219,7 +219,7 @@ COMBINED = {
 
 
 @pytest.mark.parametrize("case", COMBINED)
-@pytest.mark.parametrize("place", [Place("cpu", "cpu")], indirect=True, ids=["cpu"])
+@everywhere
 def test_gradients_that_are_combined_are_those_of_the_reference(place: Place, case: str) -> None:
     assert_like_the_reference(place, COMBINED[case])
 
@@ -267,6 +267,8 @@ STACKED = {
     "learned": Case({"bank": "learned", "grid": Grid("hex", "reflect")}, (4, 3)),
     "living": Case({"living": True, "grid": Grid("square", ("torus", "replicate"))}, (5, 4)),
     "all limits": Case({"limits": Limits(0.8, 0.7, 0.5, 0.6), "output_bias": True}),
+    "norm": Case({"bank": "isotropic"}),
+    "abs steer": Case({"bank": "steerable", "rule": "abs"}),
 }
 
 
@@ -708,7 +710,14 @@ constants = {
 for name in ("step_forward", "step_backward", "keep_living", "gather_percepts"):
     kernel = getattr(_triton_step, name)
     names = list(inspect.signature(kernel.fn).parameters)
-    for kind in ({"ABS": False, "HIDDEN": 32}, {"ABS": True, "HIDDEN": 1}):
+    for kind in (
+        {"ABS": False, "HIDDEN": 32, "COMBINE": "plain"},
+        {"ABS": True, "HIDDEN": 1, "COMBINE": "plain"},
+        {"ABS": False, "HIDDEN": 32, "COMBINE": "norm"},
+        {"ABS": True, "HIDDEN": 1, "COMBINE": "steer"},
+    ):
+        if name in ("keep_living", "gather_percepts") and kind["COMBINE"] != "plain":
+            continue  # they know nothing of it
         fixed = {n: v for n, v in (constants | kind).items() if n in names}
         kinds = dict.fromkeys(names, "*fp32") | pointers | scalars
         kinds |= dict.fromkeys(fixed, "constexpr")

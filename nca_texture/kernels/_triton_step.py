@@ -18,6 +18,8 @@ import triton.language as tl
 # Numbers that change from call to call, or from picture to picture, need no code of their own.
 _ANY = ["step", "count", "height", "width", "stride_y", "stride_x", "channel"]
 
+_LEAST_STEEP = tl.constexpr(1e-8)  # of the square of a gradient's norm: it has to have a slope
+
 
 @triton.jit
 def _cell(index, count):
@@ -156,6 +158,88 @@ def _perceive(
 
 
 @triton.jit
+def _gradients(apart, FP: tl.constexpr, FIRST: tl.constexpr):
+    """Take the filters FIRST and the next out of [N, FP, CP]: twice [N, CP]."""
+    number = tl.arange(0, FP)[None, :, None]
+    x = tl.sum(tl.where(number == FIRST, apart, 0.0), 1)
+    y = tl.sum(tl.where(number == FIRST + 1, apart, 0.0), 1)
+    return x, y
+
+
+@triton.jit
+def _with_gradients(apart, x, y, FP: tl.constexpr, FIRST: tl.constexpr):
+    """Put two of [N, CP] into [N, FP, CP] where ``_gradients`` finds them."""
+    number = tl.arange(0, FP)[None, :, None]
+    apart = tl.where(number == FIRST, x[:, None, :], apart)
+    return tl.where(number == FIRST + 1, y[:, None, :], apart)
+
+
+@triton.jit
+def _direction(state, at, MORTAL: tl.constexpr):
+    """Read cosine and sine of the angle that a cell holds in the last channel of its own."""
+    angle = tl.load(state + at + (MORTAL - 1))
+    return tl.cos(angle)[:, None], tl.sin(angle)[:, None]
+
+
+@triton.jit
+def _combine(
+    seen,
+    state,
+    at,
+    COMBINE: tl.constexpr,
+    FIRST: tl.constexpr,
+    MORTAL: tl.constexpr,
+    CP: tl.constexpr,
+    FP: tl.constexpr,
+    N: tl.constexpr,
+):
+    """Make of the two gradients of ``seen`` [N, P], FIRST and the next, what no turn changes.
+
+    ``norm``: how steep it is, and nothing. ``steer``: both along and across the cell's direction;
+    ``at`` [N] is where the cells begin.
+    """
+    if COMBINE == "plain":
+        return seen
+    apart = tl.reshape(seen, [N, FP, CP])
+    x, y = _gradients(apart, FP, FIRST)
+    if COMBINE == "norm":
+        steep = tl.sqrt_rn(x * x + y * y + _LEAST_STEEP)
+        apart = _with_gradients(apart, steep, tl.zeros_like(x), FP, FIRST)
+    else:
+        c, s = _direction(state, at, MORTAL)
+        apart = _with_gradients(apart, c * x + s * y, c * y - s * x, FP, FIRST)
+    return tl.reshape(apart, [N, FP * CP])
+
+
+@triton.jit
+def _combine_back(
+    back,
+    seen,
+    state,
+    at,
+    COMBINE: tl.constexpr,
+    FIRST: tl.constexpr,
+    MORTAL: tl.constexpr,
+    CP: tl.constexpr,
+    FP: tl.constexpr,
+    N: tl.constexpr,
+):
+    """Bring gradients of what was combined back to ``seen`` [N, P], and to the angle [N]."""
+    apart = tl.reshape(back, [N, FP, CP])
+    x, y = _gradients(tl.reshape(seen, [N, FP, CP]), FP, FIRST)
+    along, across = _gradients(apart, FP, FIRST)
+    if COMBINE == "norm":
+        share = tl.div_rn(along, tl.sqrt_rn(x * x + y * y + _LEAST_STEEP))
+        turn = tl.zeros([N], tl.float32)
+        apart = _with_gradients(apart, share * x, share * y, FP, FIRST)
+    else:
+        c, s = _direction(state, at, MORTAL)
+        turn = tl.sum(along * (c * y - s * x) - across * (c * x + s * y), 1)
+        apart = _with_gradients(apart, c * along - s * across, s * along + c * across, FP, FIRST)
+    return tl.reshape(apart, [N, FP * CP]), turn
+
+
+@triton.jit
 def _limit(percept, P: tl.constexpr, CP: tl.constexpr, LIMIT: tl.constexpr, ABS: tl.constexpr):
     """Clamp percepts; the first filter of an abs rule is the cell itself, which is none."""
     limited = _clamp(percept, LIMIT)
@@ -244,17 +328,20 @@ def step_forward(
     FP: tl.constexpr,
     K: tl.constexpr,
     R: tl.constexpr,
+    COMBINE: tl.constexpr,
     HIDDEN: tl.constexpr,
     UNITS: tl.constexpr,
     PERCEPT_LIMIT: tl.constexpr,
     HIDDEN_LIMIT: tl.constexpr,
     UPDATE_LIMIT: tl.constexpr,
     STATE_LIMIT: tl.constexpr,
+    MORTAL: tl.constexpr,
     PRECISION: tl.constexpr,
     N: tl.constexpr,
 ):
     """Take one step of N cells."""
     P: tl.constexpr = FP * CP
+    FIRST: tl.constexpr = 2 if ABS else 1  # of the two gradients
     model = tl.program_id(1)
     filters += model * R * K * K * P
     if ABS:
@@ -273,6 +360,8 @@ def step_forward(
     percept = _perceive(
         before, filters, sample, y, x, odd, height, width, EDGE_Y, EDGE_X, C, CP, FP, K, R, N
     )
+    home = _offset(sample, y, x, height, width, C)
+    percept = _combine(percept, before, home, COMBINE, FIRST, MORTAL, CP, FP, N)
     percept = _limit(percept, P, CP, PERCEPT_LIMIT, ABS)
     update = _rule(
         percept, first, bias, last, bias_out, ABS, P, CP, HIDDEN, UNITS, HIDDEN_LIMIT, PRECISION, N
@@ -280,7 +369,7 @@ def step_forward(
     fire = _fires(seeds, step, rows, columns, limits, stride_y, stride_x, sample, y, x)
     update = tl.where(fire[:, None], _clamp(update, UPDATE_LIMIT) * dt, 0.0)
     channel = tl.arange(0, CP)[None, :]
-    at = _offset(sample, y, x, height, width, C)[:, None] + channel
+    at = home[:, None] + channel
     old = tl.load(before + at, mask=channel < C, other=0.0)
     new = _clamp(old + update, STATE_LIMIT)
     tl.store(after + at, new, mask=(index < count)[:, None] & (channel < C))
@@ -396,6 +485,7 @@ def step_backward(
     FP: tl.constexpr,
     K: tl.constexpr,
     R: tl.constexpr,
+    COMBINE: tl.constexpr,
     HIDDEN: tl.constexpr,
     UNITS: tl.constexpr,
     PERCEPT_LIMIT: tl.constexpr,
@@ -414,6 +504,7 @@ def step_backward(
     so that a run can be repeated to the bit.
     """
     P: tl.constexpr = FP * CP
+    FIRST: tl.constexpr = 2 if ABS else 1  # of the two gradients
     model = tl.program_id(1)
     block = tl.program_id(0)
     row = model * tl.num_programs(0) + block
@@ -440,13 +531,15 @@ def step_backward(
         y = cell // width % height
         sample = cell // width // height
         odd = (tl.load(rows + y) & 1) == 1
-        raw = _perceive(
+        seen = _perceive(
             before, filters, sample, y, x, odd, height, width, EDGE_Y, EDGE_X, C, CP, FP, K, R, N
         )
+        home = _offset(sample, y, x, height, width, C)
+        raw = _combine(seen, before, home, COMBINE, FIRST, MORTAL, CP, FP, N)
         percept = _limit(raw, P, CP, PERCEPT_LIMIT, ABS)
         fire = _fires(seeds, step, rows, columns, limits, stride_y, stride_x, sample, y, x)
         inside = (index < count)[:, None] & (channel < C)[None, :]
-        at = _offset(sample, y, x, height, width, C)[:, None] + channel[None, :]
+        at = home[:, None] + channel[None, :]
         back = tl.load(gradient + at, mask=inside, other=0.0)
         lives = tl.full([N, CP], 1.0, tl.float32)
         if LIVING:
@@ -473,7 +566,9 @@ def step_backward(
                 new += tl.where(fire[:, None], _clamp(update, UPDATE_LIMIT) * dt, 0.0)
                 back = tl.where(tl.abs(new * lives) <= STATE_LIMIT, back, 0.0)
         back *= lives
-        tl.store(to_cells + at, back, mask=inside)
+        passed = back
+        if COMBINE == "plain":
+            tl.store(to_cells + at, passed, mask=inside)
         back = tl.where(fire[:, None], back * dt, 0.0)
         if UPDATE_LIMIT is not None:
             back = tl.where(tl.abs(update) <= UPDATE_LIMIT, back, 0.0)
@@ -481,11 +576,11 @@ def step_backward(
         _accumulate(to_bias_out + channel, tl.sum(back, 0))
         if ABS:
             weight = into[:, None] * CP + channel[None, :]
-            seen = tl.load(first + weight)
-            backwards = _gradient_dot(back, tl.trans(seen), PRECISION)
-            seen = tl.load(first + P * CP + weight)
+            half = tl.load(first + weight)
+            backwards = _gradient_dot(back, tl.trans(half), PRECISION)
+            half = tl.load(first + P * CP + weight)
             sign = (percept > 0).to(tl.float32) - (percept < 0).to(tl.float32)
-            backwards += sign * _gradient_dot(back, tl.trans(seen), PRECISION)
+            backwards += sign * _gradient_dot(back, tl.trans(half), PRECISION)
             part = _gradient_dot(tl.trans(percept), back, PRECISION)
             _accumulate(to_first + weight, part)
             part = _gradient_dot(tl.trans(tl.abs(percept)), back, PRECISION)
@@ -514,6 +609,12 @@ def step_backward(
             if ABS:
                 passes = passes | (into < CP)[None, :]
             backwards = tl.where(passes, backwards, 0.0)
+        if COMBINE != "plain":
+            backwards, turn = _combine_back(
+                backwards, seen, before, home, COMBINE, FIRST, MORTAL, CP, FP, N
+            )
+            passed += tl.where((channel == MORTAL - 1)[None, :], turn[:, None], 0.0)
+            tl.store(to_cells + at, passed, mask=inside)
         used = ((into // CP < F) & (into % CP < C))[None, :]
         place = cell.to(tl.int64)[:, None] * P + into[None, :]
         tl.store(to_percepts + place, backwards, mask=(index < count)[:, None] & used)

@@ -65,8 +65,6 @@ def reasons(rule: Rule, state: Tensor) -> list[str]:
         found.append(f"the state is {str(state.dtype).removeprefix('torch.')}, not float32")
     if rule.mix is not None:
         found.append("filters that differ from cell to cell are not supported")
-    if rule.combine != "plain":
-        found.append("isotropic and steerable perception is not supported")
     if rule.activation != "relu":
         found.append(f"the activation {rule.activation} is not supported")
     if rule.fire_each:
@@ -127,6 +125,7 @@ def _lay_out(rule: Rule) -> _Weights:
     if last is not None:
         units = -(-first.shape[1] // _UNITS) * _UNITS
         first = first.unflatten(-1, (count, -1)).permute(0, 3, 2, 1)
+        first = _room(first, rule)
         first = _pad(first, (filters, channels, units)).flatten(1, 2)
         bias = _pad(bias, (units,))
         last = _pad(last.mT, (units, channels))
@@ -138,6 +137,7 @@ def _lay_out(rule: Rule) -> _Weights:
         halves = first.unflatten(-1, (2, -1))
         own, seen = halves[..., :count, None], halves[..., count:].unflatten(-1, (count, -1))
         first = torch.cat([own, seen], dim=-1).permute(0, 2, 4, 3, 1)
+        first = _room(first, rule)
         first = _pad(first, (filters, channels, channels)).flatten(2, 3)
         bias_out = bias
         bias = last = bank.new_zeros(rule.models, 1)
@@ -146,6 +146,15 @@ def _lay_out(rule: Rule) -> _Weights:
         bias_out = bank.new_zeros(rule.models, channels)
     bias_out = _pad(bias_out, (channels,))
     return _Weights(*(tensor.contiguous() for tensor in (bank, first, bias, last, bias_out)))
+
+
+def _room(first: Tensor, rule: Rule) -> Tensor:
+    """Put zeros into ``first`` [..., F, C, n] for a second gradient where there is only a norm."""
+    if rule.combine != "norm":
+        return first
+    at = 3 if rule.kind == "abs" else 2
+    before, after = first.tensor_split([at], dim=-3)
+    return torch.cat([before, torch.zeros_like(first.narrow(-3, 0, 1)), after], dim=-3)
 
 
 def _pad(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -170,6 +179,7 @@ class _Growth:
         self.living = rule.living
         self.models = rule.models
         batch, height, width, channels = cells.shape
+        self.mortal = channels - rule.held
         padded, filters = _padded_sizes(rule)
         percepts = padded * filters
         exact = rule.precision == "float32"  # without tensor cores, which need fewer registers
@@ -211,13 +221,14 @@ class _Growth:
             "stride_x": limits.stride(1),
             "dt": rule.dt,
             "ABS": rule.kind == "abs",
+            "COMBINE": rule.combine,
+            "MORTAL": self.mortal,
             "PERCEPT_LIMIT": rule.limits.percept,
             "HIDDEN_LIMIT": rule.limits.hidden,
             "UPDATE_LIMIT": rule.limits.update,
             "PRECISION": rule.precision,
         }
         self.state_limit = rule.limits.state
-        self.mortal = channels - rule.held
 
     def step(self, number: int, cells: Tensor, weights: _Weights) -> tuple[Tensor, Tensor | None]:
         """Take step ``number`` from ``cells`` [B, H, W, C]; also say which live, [B, H, W]."""
@@ -288,7 +299,6 @@ class _Growth:
                 step=signed(number),
                 STATE_LIMIT=self.state_limit,
                 LIVING=alive is not None,
-                MORTAL=self.mortal,
                 LEARNED=learned,
             )
             self.kernels.gather_percepts[self._blocks(_CELLS), self.models](
