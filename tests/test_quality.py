@@ -236,6 +236,13 @@ def test_a_spoilt_picture_shows_its_fault(fault: str, name: str) -> None:
     assert {"exploded", "dead"} & {each.name for each in found} <= {fault}
 
 
+def test_white_instead_of_nearly_white_is_no_explosion() -> None:
+    target = torch.full((1, 3, 96, 96), 0.97)
+    target[..., 20:40, 30:60] = 0.4
+    picture = torch.where(target > 0.9, 1.0, target)
+    assert FAULTS["exploded"](Case(Yardstick(target, []), (Mark(0, picture, 1.0),))) is None
+
+
 def test_a_target_of_changing_colours_allows_for_them() -> None:
     # What has learned light from one side cannot be as far off as a part of it is.
     shade = torch.linspace(0, 1, 96)

@@ -16,7 +16,8 @@ from nca_texture.quality.rollout import Mark
 
 _FLAT = 0.1  # of the target's contrast: less is nothing to see
 _RAN_AWAY = 10.0  # a state beyond is far from all that was trained
-_SATURATED = 0.25  # share of black and white numbers beyond the target's
+_SATURATED = 0.25  # share of almost black and white numbers beyond the target's
+_NEARLY = 1 / 16  # from black or white
 _STILL = 0.1 / 255  # change of a pixel in 16 steps: an eighth-bit picture hardly changes
 _CHEQUERED = 3e-4  # power of the finest pattern that is seen, and how much more than the target's:
 _MORE_CHEQUERED = 4.0
@@ -286,8 +287,11 @@ def _contrast(pictures: Tensor) -> float:
 
 
 def _saturated(pictures: Tensor) -> float:
-    """Share of numbers that are as small or as large as they can be."""
-    return ((pictures < 1 / 255) | (pictures > 254 / 255)).float().mean().item()
+    """Share of numbers that are almost as small or as large as they can be.
+
+    Almost: a ground that is nearly white in a photograph may well become white.
+    """
+    return ((pictures - 0.5).abs() > 0.5 - _NEARLY).float().mean().item()
 
 
 def _finest(pictures: Tensor) -> float:
