@@ -22,7 +22,7 @@ class Verdict:
     score: float  # mean loss over the marks; infinite when the roll-out was
     marks: tuple[int, ...]  # steps at which it was scored
     losses: tuple[float, ...]
-    picture: Tensor  # [3 or 4, h, w] at the last mark; of many classes, side by side
+    picture: Tensor  # [3 or 4, h, w] at the last mark, finite; of many classes, side by side
 
     @property
     def best_steps(self) -> int:
@@ -70,7 +70,7 @@ def judge_together(
             sum(values) / len(values),
             tuple(marks),
             tuple(values),
-            torch.cat(list(automaton.to_image(part)[:classes]), dim=-1),
+            torch.cat(list(automaton.to_image(part)[:classes]), dim=-1).nan_to_num(),
         )
         for automaton, values, part in zip(automata, found, state.split(count), strict=True)
     ]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
+from nca_texture.images import write_png
 from nca_texture.judging import judge
 from nca_texture.losses import build_loss
 from nca_texture.losses.base import Grown, Loss
@@ -652,6 +653,16 @@ def test_a_roll_out_that_runs_away_is_never_the_best() -> None:
     automaton, loss = awake(), ToColour()
     loss.factor = math.nan
     verdict = judge(automaton, loss, small_plan())
+    assert verdict.score == math.inf
+
+
+def test_a_state_that_is_no_number_can_still_be_shown(tmp_path: Path) -> None:
+    automaton = awake()
+    with torch.no_grad():
+        for parameter in automaton.parameters():
+            parameter.fill_(math.nan)
+    verdict = judge(automaton, ToColour(), small_plan())
+    write_png(tmp_path / "preview.png", verdict.picture.permute(1, 2, 0).numpy())
     assert verdict.score == math.inf
 
 
