@@ -181,7 +181,8 @@ _MUNCA_DEPARTURES = (
 PRESETS: dict[str, Preset] = {
     "draft": Preset(_DRAFT, "three minutes on two CPU cores, nothing to download"),
     "balanced": Preset(
-        _BALANCED, "truer in colour and detail than draft, in nearly three times the iterations"
+        _BALANCED,
+        "truer in colour and detail than draft; five minutes on two CPU cores with AVX-512",
     ),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
     "grow": Preset(
