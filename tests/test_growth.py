@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from learning import creature, growing_plan
 from PIL import Image, ImageSequence
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton, Plant
 from nca_texture.curriculum import Curriculum
-from nca_texture.damage import at_random, circle, cut, half, rectangle
 from nca_texture.grid import Grid
-from nca_texture.judging import judge
-from nca_texture.losses.base import Grown, Loss
+from nca_texture.losses.base import Grown
 from nca_texture.losses.classes import ByClass
 from nca_texture.losses.moving import Moving
 from nca_texture.losses.pixel import PixelLoss, premultiply
@@ -28,7 +27,6 @@ from nca_texture.render import composited, settle
 from nca_texture.store import load_checkpoint, load_model
 from nca_texture.surgery import Theatre
 from nca_texture.targets import read_classes, read_target, with_room
-from nca_texture.train_plan import TrainPlan
 from nca_texture.training import train
 
 TINY = tiny.without_loss(["--exemplar-size", "12", "--iterations", "6", *tiny.TINY])
@@ -73,35 +71,6 @@ def many(command: Any, place: Path) -> Path:
     return place / "many"
 
 
-def creature(**settings: Any) -> CellularAutomaton:
-    """Make a small living automaton that does something."""
-    usual = {"channels": 8, "hidden": 12, "grid": Grid("square", "zero"), "bank": "growing-2020"}
-    usual |= {"living": True, "seed_kind": "cell", "rgb_offset": 0.0}
-    automaton = CellularAutomaton(**usual | settings)
-    source = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        assert automaton.weight_out is not None
-        automaton.weight_out.copy_(torch.randn(automaton.weight_out.shape, generator=source) * 0.1)
-    return automaton
-
-
-def plan(**settings: Any) -> TrainPlan:
-    usual = {"iterations": 3, "batch_size": 4, "pool_size": 8, "width": 14, "height": 12}
-    return TrainPlan(**usual | {"steps": (2, 3), "judge_every": 0} | settings)
-
-
-class Watching(Loss):
-    """Difference to nothing, which keeps what it is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shown: list[Grown] = []
-
-    def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
-        self.shown.append(grown)
-        return grown.image.square().mean((1, 2, 3))
-
-
 # Targets
 
 
@@ -135,50 +104,11 @@ def test_opaque_classes_are_cut_to_what_they_have_in_common(place: Path, tmp_pat
 # Training
 
 
-def test_the_growing_regime_starts_every_sample_from_the_seed() -> None:
-    automaton, loss = creature(), Watching()
-    lone = automaton.seed(1, (12, 14))
-    reports = train(automaton, loss, plan(persistent=False, steps=(1, 1), learning_rate=1e-9))
-    for report in reports:
-        alpha = loss.shown[-1].state[:, 3]
-        assert report.image.shape == (4, 4, 12, 14)
-        far = torch.ones(12, 14, dtype=torch.bool)
-        y, x = lone[0, 3].nonzero()[0].tolist()
-        far[y - 1 : y + 2, x - 1 : x + 2] = False
-        assert (alpha[:, far] == 0).all(), "after one step life is next to the seed only"
-
-
-def test_the_worst_of_a_batch_starts_anew_and_the_best_is_damaged() -> None:
-    automaton, loss = creature(), Watching()
-    settings = plan(reseed="worst", reseed_every=1, damage=1, damage_shapes=("half",))
-    run = next(iter(train(automaton, loss, settings)))._run
-    run.pool.states = (
-        torch.ones_like(run.pool.states) * torch.linspace(0.2, 1, 8)[:, None, None, None]
-    )
-    batch = run.prepare()
-    before = run.pool.states[batch.loan.places, 0, 0, 0]
-    assert before.tolist() == sorted(before.tolist(), reverse=True), "the loss is their square"
-    torch.testing.assert_close(batch.loan.states[0], automaton.seed(1, (12, 14))[0])
-    untouched = batch.loan.states[1:3]
-    torch.testing.assert_close(untouched, run.pool.states[batch.loan.places[1:3]])
-    gone = (batch.loan.states[3] == 0).float().mean().item()
-    assert 0.1 < gone < 0.95
-
-
-def test_plans_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave nothing"):
-        plan(damage=3, switch=1)
-    with pytest.raises(ValueError, match="gone on with"):
-        plan(damage=1, persistent=False)
-    with pytest.raises(ValueError, match="not from seeds"):
-        plan(from_seeds=0.5, curriculum=Curriculum(threshold=0.01))
-
-
 def test_a_rule_that_let_everything_die_goes_back() -> None:
     automaton = creature()
     loss = PixelLoss(torch.ones(1, 4, 12, 14) * 0.5)
     events, poisoned = [], False
-    settings = plan(iterations=90, learning_rate=1e-4, steps=(24, 24), reseed="worst")
+    settings = growing_plan(iterations=90, learning_rate=1e-4, steps=(24, 24), reseed="worst")
     for report in train(automaton, loss, settings):
         events += report.events
         if report.iteration == 60 and not poisoned:
@@ -187,32 +117,6 @@ def test_a_rule_that_let_everything_die_goes_back() -> None:
                 automaton.weight_out[3] = -50.0  # pyright: ignore
                 automaton.bias_in.add_(1.0)
     assert any("let everything die" in event for event in events), events
-
-
-# Damage
-
-
-@pytest.mark.parametrize("shape", ["circle", "rectangle", "half"])
-def test_damage_is_drawn_within_the_grid_and_clears_what_is_not_held(shape: Any) -> None:
-    source = torch.Generator().manual_seed(1)
-    drawn = [at_random(shape, (30, 40), source) for _ in range(50)]
-    shares = [gone.float().mean().item() for gone in drawn]
-    least, most = {"circle": (0.005, 0.13), "rectangle": (0.005, 0.17), "half": (0.3, 0.7)}[shape]
-    assert least < min(shares) < max(shares) < most
-    gone = drawn[-1]
-    state = cut(torch.ones(2, 5, 30, 40), gone, held=1)
-    assert (state[:, :4, gone] == 0).all()
-    assert (state[:, :4, ~gone] == 1).all()
-    assert (state[:, 4:] == 1).all()
-
-
-def test_shapes_lie_where_they_are_said_to() -> None:
-    assert circle((10, 20), (0.5, 0.25), 0.2)[5, 5]
-    assert not circle((10, 20), (0.5, 0.25), 0.2)[5, 8]
-    assert rectangle((10, 20), (0.5, 0.5), (0.4, 0.2)).sum() == 4 * 4
-    right = half((10, 20), (0.5, 0.5), 0.0)
-    assert right[:, 10:].all()
-    assert not right[:, :10].any()
 
 
 # Classes
@@ -276,20 +180,6 @@ def test_each_class_is_scored_by_its_own_loss() -> None:
         loss(Grown(images, images), source)
 
 
-def test_all_classes_have_their_turn_and_some_are_told_another() -> None:
-    automaton = creature(condition="one-hot", classes=3)
-    loss = Watching()
-    settings = plan(iterations=6, reseed="worst", reseed_every=1, switch=1, pool_size=9)
-    labels = []
-    for _ in train(automaton, loss, settings):
-        grown = [each for each in loss.shown if each.steps][-1]
-        assert grown.labels is not None
-        told = grown.state[:, 8:, 0, 0].argmax(1)
-        assert torch.equal(told, grown.labels), "what is told is what is scored"
-        labels += [int(grown.labels[0])]
-    assert set(labels) == {0, 1, 2}
-
-
 # Pictures that move
 
 
@@ -312,30 +202,6 @@ def test_a_figure_that_moves_is_at_its_goal_at_any_age() -> None:
     moving(Grown(leaf, leaf, ages=ages + 2), source).sum().backward()
     assert leaf.grad is not None
     assert (leaf.grad.abs().amax((1, 2, 3)) > 0).all()
-
-
-def test_every_sample_has_its_own_age_which_the_loss_is_told() -> None:
-    automaton, loss = creature(condition="one-hot", classes=2), Watching()
-    half_way, seen, counted = None, [], torch.zeros(8, dtype=torch.long)
-    settings = plan(iterations=8, reseed="worst", reseed_every=1, steps=(2, 3), pool_size=8)
-    for report in train(automaton, loss, settings):
-        ages = loss.shown[-1].ages
-        assert ages is not None
-        assert ages[0] == report.steps, "the first was sown just now"
-        seen += ages.tolist()
-        counted = report._run.pool.ages
-        if report.iteration == 4:
-            half_way = report.snapshot()
-    assert max(seen) > 2 * 3
-    assert half_way is not None
-    again = list(train(creature(condition="one-hot", classes=2), loss, settings, resume=half_way))
-    assert torch.equal(again[-1]._run.pool.ages, counted)
-    judged = creature()
-    watching = Watching()
-    judge(judged, watching, plan(judge_steps=9, steps=(2, 3)))
-    assert [each.ages.tolist() for each in watching.shown if each.ages is not None] == [
-        [mark] * 4 for mark in (3, 6, 9)
-    ]
 
 
 def test_a_moving_picture_is_asked_for_in_the_recipe() -> None:
@@ -606,7 +472,7 @@ def test_a_curriculum_leads_from_the_picture_to_the_seed() -> None:
 
 def test_a_curriculum_goes_on_where_it_was() -> None:
     goals = premultiply(with_room(read_target("figure:worm", exemplar_size=10), 1).image)
-    settings = plan(width=12, height=12, iterations=40)
+    settings = growing_plan(width=12, height=12, iterations=40)
     settings = replace(settings, curriculum=Curriculum(threshold=10.0, rate=0.05, steps=(1, 2)))
     loss, half_way, end, levels = PixelLoss(goals), None, None, []
     for report in train(creature(), loss, settings, goals=goals):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from learning import Spy, ToColour, awake, losses_of, same, small, small_plan, weights_of
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
@@ -22,7 +23,6 @@ from nca_texture.losses import build_loss
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.overflow import OverflowLoss
 from nca_texture.losses.total import TotalLoss
-from nca_texture.pool import Pool
 from nca_texture.recipe import AutomatonPlan, Recipe
 from nca_texture.store import load, load_checkpoint, save, save_checkpoint
 from nca_texture.targets import Exemplar, draw_sample
@@ -32,26 +32,8 @@ from nca_texture.training import (
     Snapshot,
     TrainingError,
     calibrate,
-    equalise_gradients,
     train,
 )
-
-
-class ToColour(Loss):
-    """Distance to one colour; how much each channel counts is drawn, as real losses draw."""
-
-    factor = 1.0  # tests change it while a run goes on
-
-    def __init__(self, target: Tensor | None = None) -> None:
-        super().__init__()
-        self.draws: list[float] = []
-
-    def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
-        weight = torch.rand(3, generator=generator)
-        self.draws.append(weight.sum().item())
-        goal = torch.tensor([0.2, 0.9, 0.4]).view(1, 3, 1, 1)
-        difference = (grown.image[:, :3] - goal).square() * weight.view(1, 3, 1, 1)
-        return difference.mean((1, 2, 3)) * self.factor
 
 
 class Indifferent(Loss):
@@ -69,58 +51,11 @@ class Slow(ToColour):
         return super().forward(grown, generator)
 
 
-def small_plan(**settings: Any) -> TrainPlan:
-    tiny = {
-        "iterations": 12,
-        "batch_size": 2,
-        "pool_size": 5,
-        "width": 10,
-        "height": 8,
-        "steps": (2, 4),
-        "reseed_every": 3,
-        "judge_every": 0,
-    }
-    return TrainPlan(**tiny | settings)
-
-
-def small(**settings: Any) -> CellularAutomaton:
-    return CellularAutomaton(**{"channels": 4, "hidden": 6, "bank": "distill-tf"} | settings)
-
-
-def awake(**settings: Any) -> CellularAutomaton:
-    """Make an automaton whose last layer is not zero, so that it changes states at once."""
-    automaton = small(**{"seed_kind": "noise"} | settings)
-    source = torch.Generator().manual_seed(6)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
-    return automaton
-
-
-def weights_of(automaton: CellularAutomaton) -> dict[str, Tensor]:
-    return copy.deepcopy(automaton.state_dict())
-
-
-def same(one: Any, other: Any) -> bool:
-    """Compare trees of dictionaries, lists and tensors to the bit."""
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
 def same_run(one: Snapshot, other: Snapshot) -> bool:
     names = {each.name for each in dataclasses.fields(Snapshot)}
     # What a loss is called exploded by is measured at the first look after a start.
     names -= {"first_loss"}
     return all(same(getattr(one, name), getattr(other, name)) for name in sorted(names))
-
-
-def losses_of(plan: TrainPlan, **settings: Any) -> list[float]:
-    return [report.loss for report in train(small(**settings), ToColour(), plan)]
 
 
 # A run can be repeated and resumed
@@ -189,30 +124,6 @@ def test_the_seed_decides_the_run() -> None:
     assert losses_of(small_plan(seed=3)) == losses_of(small_plan(seed=3))
     assert losses_of(small_plan(seed=3)) != losses_of(small_plan(seed=4))
     assert losses_of(small_plan(), init_seed=3) != losses_of(small_plan(), init_seed=4)
-
-
-class Spy:
-    """Note what each iteration draws: places in the pool, steps, seeds; and where growth starts."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.drawn: list[Any] = []
-        self.starts: list[Tensor] = []
-        self.seeds: list[list[int]] = []
-        take, grow = Pool.take, CellularAutomaton.grow
-
-        def spy_take(pool: Pool, batch: int, generator: torch.Generator) -> Any:
-            loan = take(pool, batch, generator)
-            self.drawn.append(loan.places.tolist())
-            return loan
-
-        def spy_grow(automaton: Any, state: Tensor, steps: int = 1, **settings: Any) -> Tensor:
-            self.drawn.append((steps, settings["seed"]))
-            self.starts.append(state.detach().clone())
-            self.seeds.append(settings["seed"])
-            return grow(automaton, state, steps, **settings)
-
-        monkeypatch.setattr(Pool, "take", spy_take)
-        monkeypatch.setattr(CellularAutomaton, "grow", spy_grow)
 
 
 def test_chance_is_a_function_of_seed_and_iteration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,185 +334,6 @@ def test_a_rule_that_never_wakes_up_is_an_error_after_three_draws(living: bool) 
         go()
     assert len(drawn) == 4
     assert all(not torch.equal(one, other) for one, other in itertools.combinations(drawn, 2))
-
-
-# Gradients
-
-
-def gradients_of(factor: float = 1.0, **settings: Any) -> list[Tensor]:
-    """Train one iteration and return the gradient that the optimiser got of each tensor."""
-    automaton, loss = awake(), ToColour()
-    loss.factor = factor
-    next(train(automaton, loss, small_plan(**settings)))
-    return [p.grad.clone() for p in automaton.parameters() if p.grad is not None]
-
-
-def norm(gradients: list[Tensor]) -> float:
-    return torch.cat([each.flatten() for each in gradients]).norm().item()
-
-
-def test_equalised_gradients_have_norm_one_and_their_direction() -> None:
-    raw = gradients_of(gradients="none")
-    for given, plain in zip(gradients_of(gradients="equalise"), raw, strict=True):
-        torch.testing.assert_close(given, plain / plain.norm())
-
-
-def test_a_tensor_without_gradient_stays_without() -> None:
-    layer = torch.nn.Linear(2, 2)
-    layer.weight.grad = torch.zeros(2, 2)
-    equalise_gradients(layer)
-    assert torch.equal(layer.weight.grad, torch.zeros(2, 2))
-    assert layer.bias.grad is None
-
-
-@pytest.mark.parametrize("share", [0.25, 4.0])
-def test_clipping_bounds_the_norm_of_all_gradients_together(share: float) -> None:
-    raw = gradients_of(gradients="none")
-    clipped = gradients_of(gradients="clip", clip_norm=share * norm(raw))
-    assert norm(clipped) == pytest.approx(min(share, 1.0) * norm(raw), rel=1e-5)
-    torch.testing.assert_close(clipped, [each * min(share, 1.0) for each in raw])
-
-
-def test_state_gradients_have_norm_one_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = Spy(monkeypatch)
-    settings = {"gradients": "none", "steps": (3, 3), "unit_state_gradients": True}
-    found = gradients_of(**settings)
-    assert len(spy.starts) == 3
-
-    # The same by hand: backwards through the steps, normalising what flows from each.
-    monkeypatch.undo()
-    automaton = awake()
-    parameters = list(automaton.parameters())
-    starts = [state.requires_grad_() for state in spy.starts]
-    ends = [
-        automaton.grow(start, 1, seed=seeds, start=step)
-        for step, (start, seeds) in enumerate(zip(starts, spy.seeds, strict=True))
-    ]
-    from nca_texture.noise import generator
-
-    chance = generator(0, 0)
-    torch.randperm(5, generator=chance)
-    torch.randint(3, 4, (), generator=chance)
-    value = ToColour()(Grown(automaton.to_image(ends[-1], clip=False), ends[-1]), chance).mean()
-    (flow,) = torch.autograd.grad(value, ends[-1], retain_graph=True)
-    expected = [torch.zeros_like(p) for p in parameters]
-    for start, end in zip(reversed(starts), reversed(ends), strict=True):
-        flow = flow / flow.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        *parts, flow = torch.autograd.grad(end, [*parameters, start], flow)
-        expected = [total + part for total, part in zip(expected, parts, strict=True)]
-    torch.testing.assert_close(found, expected)
-
-
-def test_unit_state_gradients_do_not_see_the_scale_of_the_loss() -> None:
-    settings = {"gradients": "none", "unit_state_gradients": True}
-    torch.testing.assert_close(gradients_of(1.0, **settings), gradients_of(300.0, **settings))
-
-
-# Schedules
-
-
-def rates_of(**settings: Any) -> list[float]:
-    plan = TrainPlan(learning_rate=1e-2, **settings)
-    return [plan.learning_rate_at(iteration) for iteration in range(plan.iterations)]
-
-
-def test_steps_multiply_at_milestones() -> None:
-    rates = rates_of(schedule="steps", iterations=6, milestones=(2, 5), decay=0.3)
-    assert rates == pytest.approx([1e-2, 1e-2, 3e-3, 3e-3, 3e-3, 9e-4])
-
-
-def test_the_cosine_falls_to_a_hundredth() -> None:
-    rates = rates_of(schedule="cosine", iterations=1000)
-    assert rates[0] == 1e-2
-    assert rates[500] == pytest.approx(1e-2 * 0.505)
-    assert rates[-1] == pytest.approx(1e-4, rel=0.01)
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
-
-
-def test_warm_up_rises_evenly_to_the_full_rate() -> None:
-    rates = rates_of(schedule="constant", iterations=6, warmup=3)
-    assert rates == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2, 1e-2])
-
-
-def test_the_optimiser_gets_the_rate_of_the_plan() -> None:
-    plan = small_plan(schedule="steps", milestones=(4,), warmup=2)
-    reported = [report.learning_rate for report in train(small(), ToColour(), plan)]
-    assert reported == [plan.learning_rate_at(iteration) for iteration in range(12)]
-
-    start = weights_of(automaton := awake())
-    plan = small_plan(learning_rate=0.25, schedule="constant", gradients="none")
-    next(train(automaton, ToColour(), plan))
-    change = automaton.weight_in.detach() - start["weight_in"]
-    # Adam's first step is the rate times the sign of the gradient.
-    torch.testing.assert_close(change.abs(), torch.full_like(change, 0.25), rtol=0.02, atol=0)
-
-
-# The pool
-
-
-def test_a_pool_lends_without_repetition_and_takes_back() -> None:
-    pool = Pool(torch.arange(6.0).view(6, 1, 1, 1).expand(6, 4, 3, 5))
-    chance = torch.Generator().manual_seed(0)
-    seen: set[int] = set()
-    for _ in range(20):
-        loan = pool.take(4, chance)
-        places = loan.places.tolist()
-        assert len(set(places)) == 4
-        seen |= set(places)
-        assert torch.equal(loan.states, pool.states[loan.places])
-        before = pool.states.clone()
-        loan.states.add_(100)  # a loan is a copy
-        assert torch.equal(pool.states, before)
-        pool.put(loan, before[loan.places] + 10)
-        rest = [place for place in range(6) if place not in places]
-        assert torch.equal(pool.states[rest], before[rest])
-        assert torch.equal(pool.states[places], before[places] + 10)
-    assert seen == set(range(6))
-
-
-def test_a_pool_keeps_no_graph_and_not_the_callers_states() -> None:
-    given = torch.zeros(2, 4, 3, 3)
-    pool = Pool(given)
-    loan = pool.take(2, torch.Generator())
-    pool.put(loan, torch.ones(2, 4, 3, 3, requires_grad=True) * 2)
-    assert not pool.states.requires_grad
-    assert torch.equal(given, torch.zeros(2, 4, 3, 3))
-
-
-def test_one_sample_starts_anew_at_the_stated_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = Spy(monkeypatch)
-    automaton = awake(seed_kind="cell", fire_rate=1.0)
-    fresh = automaton.seed(1, (8, 10))[0]
-    plan = small_plan(iterations=9, pool_size=2, reseed_every=4)
-    for _ in train(automaton, ToColour(), plan):
-        pass
-    seeds = [[torch.equal(sample, fresh) for sample in start] for start in spy.starts]
-    assert seeds[0] == [True, True]
-    assert seeds[1:] == [[step % 4 == 0, False] for step in range(1, 9)]
-
-
-def test_at_first_all_samples_may_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = Spy(monkeypatch)
-    automaton = awake(seed_kind="cell", fire_rate=1.0)
-    fresh = automaton.seed(1, (8, 10))[0]
-    plan = small_plan(
-        iterations=8, pool_size=2, reseed_every=100, from_seeds=0.5, damage=1,
-        damage_shapes=("half",),
-    )  # fmt: skip
-    for _ in train(automaton, ToColour(), plan):
-        pass
-    seeds = [[torch.equal(sample, fresh) for sample in start] for start in spy.starts]
-    assert seeds == [[True, True]] * 4 + [[False, False]] * 4
-    assert (spy.starts[4][0] != 0).all(), "what was grown last is gone on with"
-
-
-def test_fresh_seeds_of_noise_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = Spy(monkeypatch)
-    plan = small_plan(iterations=8, reseed_every=1)
-    for _ in train(awake(seed_kind="noise"), ToColour(), plan):
-        pass
-    firsts = [start[0] for start in spy.starts]
-    assert all(not torch.equal(one, other) for one, other in itertools.combinations(firsts, 2))
 
 
 # Keeping the best
