@@ -33,7 +33,7 @@ from tables import write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton, Plant
-from nca_texture.cli.train import _seconds
+from nca_texture.cli.train import parse_seconds
 from nca_texture.curriculum import ASPECTS
 from nca_texture.damage import circle, cut, half
 from nca_texture.experiments import EXPERIMENTS
@@ -117,7 +117,7 @@ def main() -> int:
         for job in jobs(name, tuple(filter(None, pictures.split(","))), options.size, options.set):
             place = options.runs / job.folder
             if not options.measure:
-                failed += not trained(job, place, _seconds(options.time))
+                failed += not trained(job, place, parse_seconds(options.time))
             if (place / CHECKPOINT).exists():
                 found = measured(job, place)
                 (place / "measured.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -205,7 +205,7 @@ def train(
 
     if budget is not None and iterations is not None:
         raise ValueError("give --iterations or --time, not both")
-    seconds = None if budget is None else _seconds(budget)
+    seconds = None if budget is None else parse_seconds(budget)
     if not checkpoint_every >= 0:
         raise ValueError(f"--checkpoint-every is {checkpoint_every:g}; give 0 seconds or more")
     room = common.parse_memory(memory)
@@ -491,7 +491,7 @@ def _stops(say: Callable[[str], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Turn 90s, 10m, 1.5h or 90 into seconds."""
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
