@@ -1,11 +1,10 @@
-"""What the script of the experiments measures tells a rule from one that does nothing."""
+"""What the experiments are measured by tells a rule from one that does nothing."""
 
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,23 +22,21 @@ from nca_texture.targets import read_classes, read_target, with_room
 from nca_texture.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "experiments.py"
+SCRIPTS = ROOT / "scripts"
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(SCRIPT.parent))  # as when it is run
-    spec = importlib.util.spec_from_file_location("experiments_script", SCRIPT)
+def measures() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("growth_measures", SCRIPTS / "growth_measures.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where its dataclasses look for themselves
     spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPT.parent))
+    return module
 
 
-def subject(script: ModuleType, name: str, iterations: int = 0) -> Any:
+def subject(measures: ModuleType, name: str, iterations: int = 0) -> Any:
     """Make the small size of an experiment, trained for a moment."""
     recipe: Recipe = PRESETS[f"{name}-small"].recipe
     settings = ["training.batch_size=4", "training.pool_size=4", "training.steps=[4,5]"]
@@ -56,7 +53,7 @@ def subject(script: ModuleType, name: str, iterations: int = 0) -> Any:
     theatre = Theatre(automaton, recipe.event) if recipe.event else None
     for _ in train(automaton, loss, recipe.training, theatre=theatre) if iterations else ():
         pass
-    return script.Subject(automaton.requires_grad_(False), recipe, loss, exemplar.image)
+    return measures.Subject(automaton.requires_grad_(False), recipe, loss, exemplar.image)
 
 
 def full(automaton: Any, picture: Tensor, count: int) -> Tensor:
@@ -65,26 +62,26 @@ def full(automaton: Any, picture: Tensor, count: int) -> Tensor:
     return torch.cat([picture, hidden], 1).expand(count, -1, -1, -1)
 
 
-def test_the_ideal_spiral_passes_and_a_rule_that_does_nothing_fails(script: ModuleType) -> None:
-    shell = subject(script, "nautilus")
-    ideal = full(shell.automaton, premultiply(shell.target), script.CUTS)
-    nobody = torch.zeros(script.CUTS, dtype=torch.long)
+def test_the_ideal_spiral_passes_and_a_rule_that_does_nothing_fails(measures: ModuleType) -> None:
+    shell = subject(measures, "nautilus")
+    ideal = full(shell.automaton, premultiply(shell.target), measures.CUTS)
+    nobody = torch.zeros(measures.CUTS, dtype=torch.long)
     assert shell.scores(ideal, nobody, 0).max() == 0
     for quarters in (1, 2):
-        assert script.apart(shell, ideal, quarters).max() < 0.01
-    left = script.cycles(shell, script.idle(shell), ideal)
-    assert len(left) == script.CYCLES + 1
-    assert script.CYCLES >= 6
+        assert measures.apart(shell, ideal, quarters).max() < 0.01
+    left = measures.cycles(shell, measures.idle(shell), ideal)
+    assert len(left) == measures.CYCLES + 1
+    assert measures.CYCLES >= 6
     assert shell.scores(left[-1], nobody, 0).min() > 0.05
-    assert script.apart(shell, left[-1], 1).min() > 0.05
+    assert measures.apart(shell, left[-1], 1).min() > 0.05
 
 
-def test_how_far_a_picture_has_come_is_found(script: ModuleType) -> None:
-    worm = subject(script, "worm-moving")
+def test_how_far_a_picture_has_come_is_found(measures: ModuleType) -> None:
+    worm = subject(measures, "worm-moving")
     goal = premultiply(worm.target)
     shifts = [(0, 0), (3, -5), (-20, 11)]
     later = torch.cat([goal.roll(shift, (2, 3)) for shift in shifts])
-    assert script.moved(goal.expand(3, -1, -1, -1), later).tolist() == [list(s) for s in shifts]
+    assert measures.moved(goal.expand(3, -1, -1, -1), later).tolist() == [list(s) for s in shifts]
 
 
 @pytest.mark.parametrize(
@@ -98,12 +95,12 @@ def test_how_far_a_picture_has_come_is_found(script: ModuleType) -> None:
     ],
 )
 def test_each_experiment_is_measured_by_what_it_is_for(
-    script: ModuleType, name: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+    measures: ModuleType, name: str, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, "LATE", 9)
-    one = subject(script, name, 1)
-    found = script.spiral(one) if name == "nautilus" else {}
-    for own in script.OWN.get(name, ()):
+    monkeypatch.setattr(measures, "LATE", 9)
+    one = subject(measures, name, 1)
+    found = measures.spiral(one) if name == "nautilus" else {}
+    for own in measures.OWN.get(name, ()):
         found |= own(one)
     assert set(words) <= found.keys()
     assert json.loads(json.dumps(found)) == found
@@ -111,10 +108,10 @@ def test_each_experiment_is_measured_by_what_it_is_for(
 
 def call(*args: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPTS / "experiments.py"), *args]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *args], env=environment, capture_output=True, text=True,
-        check=False, timeout=300,
-    )  # fmt: skip
+        command, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
