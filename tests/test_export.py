@@ -1,6 +1,7 @@
 """Exports: what all of them share, and the command."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,12 @@ from nca_texture import export as family
 from nca_texture.automaton import Plant
 from nca_texture.errors import InputError
 from nca_texture.export.base import Abilities, Exporter, Trained, rounded
+from nca_texture.export.html import PARTS, about, fill, read_asset
 from nca_texture.export.shading import kernels, literal, pack
 from nca_texture.recipe import with_settings
+
+GALLERY = Path(__file__).resolve().parents[1] / "docs" / "gallery"
+GAP = "\0"  # where a page has what is its own
 
 RULES = {
     "mlp": {"channels": 6, "hidden": 10, "output_bias": True, "bank": "distill-2021"},
@@ -166,6 +171,23 @@ def test_what_no_target_can_run_is_refused(name: str) -> None:
     automaton = random_automaton(channels=5, hidden=4, activation="atan")
     with pytest.raises(InputError, match="the activation atan is not among relu"):
         family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
+
+
+@pytest.mark.parametrize("path", sorted(GALLERY.glob("*.html")), ids=lambda path: path.name)
+def test_the_gallery_in_the_docs_is_what_is_exported_now(path: Path) -> None:
+    if path.name == "index.html":
+        fixed = fill(read_asset("gallery.html"), dict.fromkeys(("title", "together", "cards"), GAP))
+    else:
+        script = "\n".join(map(read_asset, PARTS))
+        parts = {"style": read_asset("page.css"), "script": script}
+        own = dict.fromkeys(("title", "icon", "models"), GAP)
+        fixed = fill(read_asset("page.html"), parts | own)
+    pattern = "(.*?)".join(map(re.escape, fixed.split(GAP)))
+    found = re.fullmatch(pattern, path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, "run scripts/pictures.py"
+    if path.name != "index.html":
+        known = about(Trained(name="a", automaton=random_automaton(channels=4, hidden=4))).keys()
+        assert all(model.keys() == known for model in json.loads(found.group(3)))
 
 
 def test_one_file_of_the_pages_of_the_article_knows_no_classes() -> None:

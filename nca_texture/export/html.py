@@ -17,7 +17,7 @@ from torch import Tensor
 from nca_texture.export.base import Abilities, Exporter, Trained, quantised
 from nca_texture.export.json import describe
 
-_PARTS = ("page_rule.js", "page_webgl.js", "page_webgpu.js", "page_app.js")
+PARTS = ("page_rule.js", "page_webgl.js", "page_webgpu.js", "page_app.js")
 _ABILITIES = Abilities(classes=True, elements=True, channels=128)
 _MOST_MODELS = 32  # bits of the mask of those that live and die
 
@@ -55,7 +55,7 @@ def page(models: Sequence[Trained]) -> str:
         "title": html.escape(title),
         "icon": content[0]["thumbnail"],
         "style": read_asset("page.css"),
-        "script": "\n".join(map(read_asset, _PARTS)),
+        "script": "\n".join(map(read_asset, PARTS)),
         # No text inside may end the element that holds it.
         "models": json.dumps(content, ensure_ascii=False).replace("<", "\\u003c"),
     }
