@@ -4,11 +4,10 @@ A new loss is one file and one line of ``LOSSES``; one from outside is named "pa
 Nothing here imports torch: a name is resolved when a loss is asked for.
 """
 
-import difflib
-import importlib
 import inspect
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+from nca_texture.names import find_class, near
 
 if __name__ != "nca_texture.losses":
     raise ImportError("import nca_texture.losses, not losses (see README, 'Layout')")
@@ -38,17 +37,7 @@ def pick_loss_class(name: str) -> "type[Loss]":
     """
     from nca_texture.losses.base import Loss
 
-    place = LOSSES.get(name, name)
-    if ":" not in place:
-        raise ValueError(f"no loss is called {name!r}; {_hint(name, LOSSES)}")
-    module_name, _, class_name = place.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as reason:
-        raise ValueError(f"the loss {name!r} cannot be imported: {reason}") from reason
-    if not (isinstance(found, type) and issubclass(found, Loss)):
-        raise ValueError(f"{place} is not a loss; expected a class made from nca_texture's Loss")
-    return found
+    return find_class(name, LOSSES, "loss", Loss)
 
 
 def build_loss(name: str, target: "Tensor", **options: Any) -> "Loss":
@@ -62,7 +51,7 @@ def build_loss(name: str, target: "Tensor", **options: Any) -> "Loss":
     named = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     for option in options:
         if option not in named and not open_ended:
-            raise ValueError(f"the loss {name!r} has no option {option!r}; {_hint(option, named)}")
+            raise ValueError(f"the loss {name!r} has no option {option!r}; {near(option, named)}")
     lacking = [key for key, p in named.items() if p.default is p.empty and key not in options]
     if lacking:
         raise ValueError(f"the loss {name!r} needs the option {lacking[0]!r}")
@@ -72,11 +61,3 @@ def build_loss(name: str, target: "Tensor", **options: Any) -> "Loss":
 def has_option(name: str, option: str) -> bool:
     """Tell whether the loss called ``name`` takes ``option``."""
     return option in inspect.signature(pick_loss_class(name)).parameters
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    """Name what ``name`` was perhaps meant to be, and all that it could be."""
-    if not known:
-        return "there are none"
-    near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"there are {', '.join(sorted(known))}"

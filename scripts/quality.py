@@ -29,6 +29,7 @@ from tables import append_row, read_rows, write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.names import check_name
 from nca_texture.presets import PRESETS
 from nca_texture.quality.measures import at_hand
 from nca_texture.quality.rollout import roll_out
@@ -37,7 +38,6 @@ from nca_texture.recipe import Recipe, with_settings
 from nca_texture.runs import CHECKPOINT, MODEL, RunDirectory, SaveTimes
 from nca_texture.store import load_checkpoint, load_model
 from nca_texture.targets import Exemplar, read_target
-from nca_texture.targets.base import check_name
 from nca_texture.training import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nca_texture.targets.base import Exemplar, Target, check_name
+from nca_texture.names import check_name
+from nca_texture.targets.base import Exemplar, Target
 from nca_texture.targets.emoji import EmojiTarget
 from nca_texture.targets.figures import FIGURES, describe_figures, draw_figure
 from nca_texture.targets.framing import embed

@@ -1,13 +1,9 @@
 """What a target is: a picture to become, and where it came from."""
 
-import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
-
-_MOST_NAMES = 20  # of a table, in one sentence
 
 
 @dataclass(frozen=True)
@@ -55,14 +51,3 @@ class Target(ABC):
         The longer side is reduced, never enlarged. Raises ``InputError`` for a source that cannot
         be used and ``ValueError`` for a crop or a size that makes no sense.
         """
-
-
-def check_name(name: str, table: Collection[str], kind: str) -> None:
-    """Raise a ``ValueError`` with the nearest name when ``name`` is not in ``table``."""
-    if name in table:
-        return
-    near = difflib.get_close_matches(name.lower(), table, 1, 0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    names = ", ".join(list(table)[:_MOST_NAMES])
-    more = f" and {len(table) - _MOST_NAMES} more" if len(table) > _MOST_NAMES else ""
-    raise ValueError(f"no {kind} is called {name!r}; {hint}there are {names}{more}")

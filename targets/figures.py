@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nca_texture.targets.base import check_name
+from nca_texture.names import check_name
 from nca_texture.targets.noise import Field, Picture, colour, ramp, smoothstep
 
 OVERSAMPLING = 4

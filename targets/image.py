@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nca_texture.errors import InputError, MissingError
-from nca_texture.targets.base import Exemplar, Target, check_name
+from nca_texture.names import check_name
+from nca_texture.targets.base import Exemplar, Target
 from nca_texture.targets.decode import fingerprint, read_raster
 from nca_texture.targets.figures import check_figure, draw_figure
 from nca_texture.targets.framing import Framed, frame

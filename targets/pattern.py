@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nca_texture.targets.base import check_name
+from nca_texture.names import check_name
 from nca_texture.targets.drawn_craft import bricks, honeycomb, knit, planks, weave
 from nca_texture.targets.drawn_life import coral, giraffe, leaves, leopard, scales, zebra
 from nca_texture.targets.drawn_matter import bubbles, caustics, cobbles, lava, marble, terrazzo

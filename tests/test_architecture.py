@@ -16,10 +16,10 @@ ARROWS = {
     "cli": "__init__ quality export runs imports store presets loss_plans recipe training "
     "train_plan surgery film wang motion render planning materials stills canvas "
     "states maps seams images files automaton losses targets kernels noise devices "
-    "errors",
+    "names errors",
     "__init__": "store recipe training automaton perception grid",
     "quality": "recipe planning automaton losses seams errors",
-    "export": "automaton perception noise files errors",
+    "export": "automaton perception noise files names errors",
     "film": "surgery render images automaton noise",
     "runs": "store render recipe training judging curriculum images files automaton targets errors",
     "store": "recipe training train_plan files automaton targets errors",
@@ -51,10 +51,11 @@ ARROWS = {
     "soap": "",
     "perception": "grid devices",
     "grid": "",
-    "losses": "kernels errors devices",
+    "losses": "kernels names errors devices",
     "kernels": "noise devices",
-    "targets": "errors",
+    "targets": "names errors",
     "files": "errors",
+    "names": "",
     "noise": "devices",
     "devices": "",
     "errors": "",

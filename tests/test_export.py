@@ -155,7 +155,7 @@ def test_every_entry_of_the_table_is_an_exporter() -> None:
     for name, (_, summary) in family.EXPORTERS.items():
         assert isinstance(family.pick_exporter(name), Exporter)
         assert summary
-    with pytest.raises(ValueError, match="did you mean json"):
+    with pytest.raises(ValueError, match="did you mean 'json'"):
         family.pick_exporter("jsn")
 
 
@@ -272,7 +272,7 @@ def test_the_command_lists_and_refuses(command, model: Path, tmp_path: Path) -> 
     for args, code, words in (
         (["export"], 2, "give --to"),
         (["export", "--to", "json"], 2, "which model"),
-        (["export", "moss.safetensors", "--to", "jso"], 2, "did you mean json"),
+        (["export", "moss.safetensors", "--to", "jso"], 2, "did you mean 'json'"),
         (["export", "none.safetensors", "--to", "json"], 1, "there is no file"),
         (["export", "moss.safetensors", "--to", "json", "--weights", "int4"], 2, "int8"),
         (["export", "moss.safetensors", "moss.safetensors", "--to", "json"], 1, "holds one model"),

@@ -20,7 +20,6 @@ from nca_texture import imports
 from nca_texture.errors import InputError
 from nca_texture.imports.base import Published
 from nca_texture.noise import fires
-from nca_texture.recipe import AutomatonPlan
 from nca_texture.store import load_model, save
 
 SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -285,18 +284,6 @@ def test_a_file_that_is_no_text_or_too_large_gets_one_sentence(tmp_path: Path) -
         imports.read(tmp_path / "c.json")
     with pytest.raises(InputError, match="directory"):
         imports.read(tmp_path)
-
-
-def test_names_of_files_are_short_and_differ() -> None:
-    plan = AutomatonPlan()
-    names = ["a/b/mondrian", "mondrian", "../..", "Mondrian", "ex1_🦋", "🦋"]
-    models = [
-        Published(name=name, format="distill", plan=plan, weights={}, steps=1) for name in names
-    ]
-    found = imports.file_names(models)
-    assert found[:4] == ["mondrian", "mondrian-2", "model", "Mondrian-3"]
-    assert len({name.casefold() for name in found}) == len(names)
-    assert all(Path(name).name == name for name in found)
 
 
 def test_a_model_without_recipe_is_saved_and_loaded(tmp_path: Path) -> None:

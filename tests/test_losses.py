@@ -490,7 +490,7 @@ def test_losses_come_from_outside_too(
     torch.testing.assert_close(loss(show(target), rng())[0], 2 * target.mean())
     with pytest.raises(ValueError, match="has no option 'wieght'; did you mean 'weight'"):
         build_loss("outside_losses:Brightness", target, wieght=2.0)
-    with pytest.raises(ValueError, match="is not a loss"):
+    with pytest.raises(ValueError, match="is no loss"):
         build_loss("outside_losses:NoLoss", target)
     with pytest.raises(ValueError, match="cannot be imported"):
         build_loss("outside_losses:Darkness", target)

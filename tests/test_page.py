@@ -15,7 +15,6 @@ from PIL import Image
 
 from nca_texture import CellularAutomaton, Grid, Recipe, save
 from nca_texture.export.base import Trained, rounded
-from nca_texture.export.gallery import file_names
 from nca_texture.export.html import HtmlExporter, page
 from nca_texture.kernels.rule import Limits
 from nca_texture.noise import seed_number
@@ -465,9 +464,3 @@ def test_a_gallery_links_to_pages_that_are_there(command, browser: Browser, tmp_
     again = command(["export", "runs", "--to", "gallery", "-o", "gallery"], tmp_path)
     assert again.returncode == 1
     assert "pass --force" in again.stderr
-
-
-def test_names_of_files_are_plain_and_differ() -> None:
-    assert file_names(["a b", "a-b", "../x", "Index", "", "A-B"]) == [
-        "a-b", "a-b-2", "x", "Index-2", "model", "A-B-3",
-    ]  # fmt: skip

@@ -368,7 +368,7 @@ def plant(
 
 def _mixture(text: str, names: tuple[str, ...]) -> tuple[float, ...]:
     """Turn a class, or ``rose=0.5+crocus=0.5``, into a weight for each of ``names``."""
-    from nca_texture.targets.base import check_name
+    from nca_texture.names import check_name
 
     if not text:
         return ()

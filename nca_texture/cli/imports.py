@@ -44,6 +44,7 @@ def import_models(
     from nca_texture import imports
     from nca_texture.errors import InputError
     from nca_texture.files import check_folder, check_writable
+    from nca_texture.names import file_names
     from nca_texture.store import file_sha256
 
     path, name = _split(file)
@@ -58,7 +59,7 @@ def import_models(
             )
         _list(models, path, json, quiet)
         return
-    names = imports.file_names(models)
+    names = file_names([each.name.rpartition("/")[2] for each in models])
     if all_of_them:
         folder = Path(path.stem) if output is None else output
         if folder.is_file():

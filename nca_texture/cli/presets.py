@@ -17,9 +17,9 @@ def presets(
     verbose: common.Verbose = False,
 ) -> None:
     """List the presets of train and the experiments, or tell about one."""
+    from nca_texture.names import check_name
     from nca_texture.presets import PRESETS
     from nca_texture.recipe import to_toml
-    from nca_texture.targets.base import check_name
 
     if name is None:
         if json:

@@ -165,10 +165,10 @@ def _layers(
     quiet: bool,
 ) -> "Recipe":
     """Lay preset, parent, file and images over each other."""
+    from nca_texture.names import check_name
     from nca_texture.presets import PRESETS
     from nca_texture.recipe import from_toml
     from nca_texture.store import load_model
-    from nca_texture.targets.base import check_name
 
     text = ""
     if config is not None:

@@ -255,7 +255,7 @@ def _opaque(image: "Tensor") -> "Tensor":
 def _networks(text: str) -> list[str]:
     """Turn ``compact,vgg19`` into names of feature networks."""
     from nca_texture.losses.networks import NETWORKS
-    from nca_texture.targets.base import check_name
+    from nca_texture.names import check_name
 
     names = [name.strip() for name in text.split(",")]
     for name in names:

@@ -4,14 +4,13 @@ A new exporter is one file and one line of ``EXPORTERS``; one from outside is na
 "package.module:Class". Nothing here imports torch: a name is resolved when it is asked for.
 """
 
-import difflib
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nca_texture.errors import InputError
 from nca_texture.files import atomic_write, check_folder, check_writable
+from nca_texture.names import find_class
 
 if TYPE_CHECKING:
     from nca_texture.export.base import Exporter, Trained
@@ -47,19 +46,8 @@ def pick_exporter(name: str) -> "Exporter":
     """
     from nca_texture.export.base import Exporter
 
-    place = EXPORTERS[name][0] if name in EXPORTERS else name
-    if ":" not in place:
-        near = difflib.get_close_matches(name.lower(), EXPORTERS, 1, 0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"no exporter is called {name!r}; {hint}there are {', '.join(EXPORTERS)}")
-    module_name, _, class_name = place.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as reason:
-        raise ValueError(f"the exporter {name!r} cannot be imported: {reason}") from reason
-    if not (isinstance(found, type) and issubclass(found, Exporter)):
-        raise ValueError(f"{place} is no exporter; expected a class made from our Exporter")
-    return found()
+    table = {known: place for known, (place, _) in EXPORTERS.items()}
+    return cast("type[Exporter]", find_class(name, table, "exporter", Exporter))()
 
 
 def check(name: str, exporter: "Exporter", models: "Sequence[Trained]") -> None:

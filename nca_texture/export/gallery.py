@@ -2,7 +2,6 @@
 
 import html
 import io
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +10,10 @@ from PIL import Image
 
 from nca_texture.export.base import Exporter, Trained
 from nca_texture.export.html import HtmlExporter, fill, page, read_asset
+from nca_texture.names import file_names
 
 _SIDE = 256  # pixels of a picture in the index
+_OWN = ("index", "together")  # pages that are not of one model
 _TOGETHER = 12  # models of the page in which they are painted into each other
 
 
@@ -27,7 +28,7 @@ class GalleryExporter(Exporter):
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Make the index, the pictures and the pages."""
-        names = file_names([model.name for model in models])
+        names = file_names([model.name for model in models], _OWN)
         files: dict[str, bytes] = {}
         cards = []
         for model, name in zip(models, names, strict=True):
@@ -46,20 +47,6 @@ class GalleryExporter(Exporter):
     def advice(self, models: Sequence[Trained]) -> list[str]:
         """Say how it is opened."""
         return ["open its index.html in a browser, or put the folder on any web server"]
-
-
-def file_names(names: Sequence[str]) -> list[str]:
-    """Make plain names of files, each only once, which are none of the gallery's own."""
-    taken = {"index", "together"}
-    found = []
-    for name in names:
-        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
-        each, turn = plain, 2
-        while each.lower() in taken:
-            each, turn = f"{plain}-{turn}", turn + 1
-        taken.add(each.lower())
-        found.append(each)
-    return found
 
 
 def picture(model: Trained) -> bytes:

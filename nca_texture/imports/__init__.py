@@ -63,22 +63,5 @@ def select(models: list[Published], name: str, file: str) -> Published:
     )
 
 
-def file_names(models: list[Published]) -> list[str]:
-    """Give every model the name of a file: short, without folders, no two alike."""
-    import re
-
-    taken: set[str] = set()
-    names = []
-    for model in models:
-        plain = re.sub(r"[^\w.-]+", "-", model.name.rpartition("/")[2]).strip("-.") or model.name
-        plain = plain if re.search(r"\w", plain) else "model"
-        free, count = plain, 2
-        while free.casefold() in taken:
-            free, count = f"{plain}-{count}", count + 1
-        taken.add(free.casefold())
-        names.append(free)
-    return names
-
-
 def _known() -> str:
     return f"known are {'; '.join(each.summary for each in FORMATS.values())}"
