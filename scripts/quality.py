@@ -1,7 +1,7 @@
 """Train textures by presets, score them beside published outputs, and tabulate what came out.
 
     python scripts/quality.py FOLDER [--texture NAME ...] [--preset NAME ...] [--seconds 960]
-                              [--published FOLDER] [--sweep] [--iterations N] [--device NAME]
+                              [--published FOLDER] [--sweep] [--iterations N] [--set KEY=VALUE]
 
 FOLDER holds the targets; PUBLISHED, by the same names, what others' models grew from them. Neither
 is ours to publish: pictures of target, published output and ours, side by side, go to runs/quality,
@@ -76,10 +76,13 @@ class Contender:
     recipe: Recipe
 
 
-def contenders(presets: Sequence[str], sweep: bool) -> Iterator[Contender]:
-    """List the presets, or with ``sweep`` the sizes of the first of them."""
-    for name in presets[: 1 if sweep else None]:
-        recipe = PRESETS[name].recipe
+def contenders(
+    presets: Sequence[str], sweep: bool, settings: Sequence[str] = ()
+) -> Iterator[Contender]:
+    """List the presets with ``settings``, or with ``sweep`` the sizes of the first of them."""
+    for preset in presets[: 1 if sweep else None]:
+        recipe = with_settings(PRESETS[preset].recipe, settings)
+        name = " ".join([preset, *settings])
         if not sweep:
             yield Contender(name, recipe)
             continue
@@ -347,6 +350,7 @@ def main() -> None:
     parser.add_argument("--preset", nargs="*", default=["balanced"], help="none: published only")
     parser.add_argument("--seconds", type=float, default=960.0, help="of one thread, a training")
     parser.add_argument("--iterations", type=int, help="instead of --seconds")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE, in every preset")
     parser.add_argument("--sweep", action="store_true", help="sizes of the first preset")
     parser.add_argument("--side", type=int, default=SIDE, help="cells of what is scored")
     parser.add_argument("--late", type=int, default=LATE, help="steps that drift is measured at")
@@ -374,7 +378,7 @@ def main() -> None:
         look = ", ".join(f"{name} {value:.3g}" for name, value in look_of(row).items())
         print(f"{row['texture']} {row['by']}: {look}", flush=True)
 
-    wanted = [] if choice.report else list(contenders(choice.preset, choice.sweep))
+    wanted = [] if choice.report else list(contenders(choice.preset, choice.sweep, choice.set))
     print("style is seen through", ", ".join(at_hand()), flush=True)
     for path in textures:
         output = None if choice.published is None else choice.published / path.name

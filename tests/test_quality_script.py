@@ -45,16 +45,19 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / folder / "stones.png")
     place = ["--store", "found.jsonl", "--runs", "runs", "--published", "published"]
     args = ["targets", *place, "--preset", "draft", "--iterations", "1", "--side", "32"]
+    args += ["--set", "training.pool_size=4"]
     first = call(*args, "--late", "640", place=tmp_path)
     assert "stones.png published" in first
-    assert "stones.png draft" in first
+    assert "stones.png draft training.pool_size=4:" in first
     rows = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
-    assert [each["by"] for each in rows] == ["published", "draft"]
+    assert [each["by"] for each in rows] == ["published", "draft training.pool_size=4"]
     assert [look["steps"] for look in rows[1]["looks"]] == [64, 192, 640]
     same, seed = (each["looks"][-1]["style compact"] for each in rows)
     assert same < seed
     table = (tmp_path / "found.md").read_text()
-    assert "| draft | 1 |" in table
+    assert "| draft training.pool_size=4 | 1 |" in table
+    recipes = list((tmp_path / "runs").glob("draft*/stones/recipe.toml"))
+    assert ["pool_size = 4\n" in recipe.read_text() for recipe in recipes] == [True]
     assert Image.open(tmp_path / "runs" / "grid.png").size == (4 * 132, 132)
     again = call(*args, place=tmp_path)
     assert "stones.png" not in again
