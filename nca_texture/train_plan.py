@@ -29,6 +29,7 @@ class TrainPlan:
     reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
+    damage_every: int = 1  # that is done every so often
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
     switch: int = 0  # so many samples of a batch are told that they are of another class
     curriculum: Curriculum = field(default_factory=Curriculum)
@@ -50,7 +51,8 @@ class TrainPlan:
 
     def __post_init__(self) -> None:
         for name in (
-            "iterations", "batch_size", "pool_size", "width", "height", "reseed_every", "keep_every"
+            "iterations", "batch_size", "pool_size", "width", "height", "reseed_every",
+            "damage_every", "keep_every",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give at least 1")
@@ -106,6 +108,11 @@ class TrainPlan:
     def starts_from_seeds(self, iteration: int) -> bool:
         """Whether every sample of an iteration starts from a seed."""
         return not self.persistent or iteration < self.from_seeds * self.iterations
+
+    def damages(self, iteration: int) -> bool:
+        """Whether samples are damaged before an iteration."""
+        done = self.damage > 0 and iteration % self.damage_every == 0
+        return done and not self.starts_from_seeds(iteration)
 
     def learning_rate_at(self, iteration: int) -> float:
         """Learning rate of an iteration, a function of the plan alone."""

@@ -412,7 +412,7 @@ class _Run:
         chance = generator(plan.seed, iteration)
         loan = self.pool.take(plan.batch_size, chance)
         all_new = plan.starts_from_seeds(iteration)
-        if not all_new and (plan.reseed == "worst" or plan.damage):
+        if not all_new and (plan.reseed == "worst" or plan.damages(iteration)):
             loan = self._worst_first(loan)
         if all_new:
             sow(loan, self.automaton, plan, iteration, plan.batch_size)
@@ -429,7 +429,7 @@ class _Run:
         if plan.curriculum.threshold:
             assert self.goals is not None
             teach(loan, self.automaton, plan, self.goals, self.now.levels, chance)
-        if plan.damage and not all_new:
+        if plan.damages(iteration):
             hurt(loan, self.automaton, plan, chance)
         if plan.switch and not all_new and self.automaton.classes > 1:
             switch(loan, self.automaton, plan, chance)

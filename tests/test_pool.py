@@ -60,6 +60,18 @@ def test_one_sample_starts_anew_at_the_stated_interval(monkeypatch: pytest.Monke
     assert seeds[1:] == [[step % 4 == 0, False] for step in range(1, 9)]
 
 
+def test_one_sample_is_damaged_at_the_stated_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    plan = small_plan(
+        iterations=10, pool_size=2, reseed_every=100, damage=1, damage_every=3,
+        damage_shapes=("half",),
+    )  # fmt: skip
+    for _ in train(awake(seed_kind="cell", fire_rate=1.0), ToColour(), plan):
+        pass
+    wounds = [[bool((sample == 0).any()) for sample in start] for start in spy.starts]
+    assert wounds[1:] == [[False, step % 3 == 0] for step in range(1, 10)]
+
+
 def test_at_first_all_samples_may_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     automaton = awake(seed_kind="cell", fire_rate=1.0)

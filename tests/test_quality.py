@@ -316,6 +316,21 @@ def test_a_rule_that_leaves_its_colours_drifts() -> None:
     assert diagnose(steady) == []
 
 
+@pytest.mark.parametrize(
+    ("healed", "words"),
+    [(0.9, None), (None, None), (0.2, "20% is healed"), (-7.2, "farther off than the wound was")],
+)
+def test_a_wound_that_stays_or_spreads_is_said(healed: float | None, words: str | None) -> None:
+    measure, target = yardstick("bricks"), sample("bricks")
+    case = Case(measure, (Mark(192, target, 1.0),), recovery={STYLE: 1.0, "patches": healed})
+    faults = {each.name: each for each in diagnose(case)}
+    assert ("unhealed" in faults) == (words is not None)
+    if words is not None:
+        assert words in faults["unhealed"].saw
+        settings = [word for word in faults["unhealed"].change.split() if "=" in word]
+        assert with_settings(Recipe(), settings).training.damages(16)
+
+
 def test_structure_is_how_far_a_pattern_is_from_its_next() -> None:
     y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
     for period in (12, 24, 40):

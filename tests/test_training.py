@@ -430,6 +430,7 @@ def test_calibrating_does_not_depend_on_the_length_that_is_to_be_found(iteration
         ({"batch_size": 0}, "training.batch_size is 0"),
         ({"width": -3}, "training.width is -3"),
         ({"reseed_every": 0}, "training.reseed_every is 0"),
+        ({"damage_every": 0}, "training.damage_every is 0"),
         ({"batch_size": 9, "pool_size": 8}, "drawn from the pool without repetition"),
         ({"steps": (5, 4)}, "training.steps is [5, 4]; give [least, most]"),
         ({"steps": (0, 4)}, "training.steps is [0, 4]"),

@@ -23,6 +23,7 @@ _CHEQUERED = 3e-4  # power of the finest pattern that is seen, and how much more
 _MORE_CHEQUERED = 4.0
 _COLOUR_OFF, _COLOUR_MOVES = 10.0, 6.0  # CIELAB units
 _DRIFTS, _DRIFTS_BY = 1.3, 0.1  # times, and in units of a distance
+_HEALS = 0.5  # share of the harm
 _MIRRORED, _MIRRORED_BY = 0.75, 0.1
 _PERIODS = 1.5  # of the structure that have to fit into a training grid
 _PERIODIC = 0.25  # correlation of a structure with the next one
@@ -58,6 +59,7 @@ class Case:
     plan: Plan | None = None
     distances: list[dict[str, float]] = field(default_factory=list)  # of each mark
     part: dict[str, float] = field(default_factory=dict)  # of a part of the target to the whole
+    recovery: dict[str, float | None] = field(default_factory=dict)  # after half was erased
 
     @property
     def target(self) -> Tensor:
@@ -170,6 +172,22 @@ def _drift(case: Case) -> Fault | None:
     return None
 
 
+def _unhealed(case: Case) -> Fault | None:
+    for name in (f"{STYLE} {COMPACT}", PATCHES):
+        share = case.recovery.get(name)
+        if share is not None and share < _HEALS:
+            worse = (
+                "it is farther off than the wound was" if share < 0 else f"{share:.0%} is healed"
+            )
+            return Fault(
+                "unhealed",
+                f"half was erased, and as many steps later {worse}, by {name}",
+                "train with wounds: set training.damage=1 training.damage_every=16 "
+                'training.damage_shapes=["circle","half","rectangle"]',
+            )
+    return None
+
+
 def _small_field(case: Case) -> Fault | None:
     if case.plan is None:
         return None
@@ -224,6 +242,7 @@ FAULTS: dict[str, Callable[[Case], Fault | None]] = {
     "flipped": _flipped,
     "colour drift": _colour_drift,
     "drift": _drift,
+    "unhealed": _unhealed,
     "receptive field": _small_field,
 }
 _HIDE = ("exploded", "dead")  # of what is not there, no more need be said than

@@ -94,6 +94,7 @@ def score_texture(
     settled = looks[min(1, len(looks) - 1)]
     erased, healed = (yardstick(each, wraps).values for each in (rollout.erased, rollout.healed))
     chief = [name for name in settled if name == PATCHES or name.startswith(STYLE)]
+    recovered = {name: recovery(settled[name], erased[name], healed[name]) for name in chief}
     pictures = rollout.marks[min(1, len(looks) - 1)].pictures
     plan = recipe.training
     case = Case(
@@ -104,6 +105,7 @@ def score_texture(
         Plan(plan.size, plan.steps, automaton.fire_rate, max(target.shape[-2:])),
         looks,
         own_distances(yardstick),
+        recovered,
     )
     return Score(
         size=(pictures.shape[-2], pictures.shape[-1]),
@@ -112,7 +114,7 @@ def score_texture(
         distances=looks,
         trained=trained_measures(recipe, list(settled)),
         drift={name: round(looks[-1][name] / max(settled[name], 1e-9) - 1, 4) for name in chief},
-        recovery={name: recovery(settled[name], erased[name], healed[name]) for name in chief},
+        recovery=recovered,
         motion=rollout.motion,
         cost=cost(automaton, kernel),
         parameters=automaton.num_parameters,
