@@ -62,14 +62,18 @@ def small(**settings: Any) -> CellularAutomaton:
     return CellularAutomaton(**{"channels": 4, "hidden": 6, "bank": "distill-tf"} | settings)
 
 
-def awake(**settings: Any) -> CellularAutomaton:
-    """Make an automaton whose last layer is not zero, so that it changes states at once."""
-    automaton = small(**{"seed_kind": "noise"} | settings)
-    source = torch.Generator().manual_seed(6)
+def scramble(automaton: CellularAutomaton, seed: int, scale: float) -> CellularAutomaton:
+    """Give every parameter random numbers, of deviation ``scale``."""
+    source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
+            parameter.copy_(torch.randn(parameter.shape, generator=source) * scale)
     return automaton
+
+
+def awake(**settings: Any) -> CellularAutomaton:
+    """Make an automaton whose last layer is not zero, so that it changes states at once."""
+    return scramble(small(**{"seed_kind": "noise"} | settings), 6, 0.1)
 
 
 def weights_of(automaton: CellularAutomaton) -> dict[str, Tensor]:

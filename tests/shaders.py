@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from learning import scramble
 
 from nca_texture import CellularAutomaton, Grid
 from nca_texture.automaton import Plant
@@ -88,10 +89,8 @@ SEED = 3_000_000_019
 def model(case: str) -> Trained:
     """Make an automaton all of whose weights differ from zero."""
     automaton = CellularAutomaton(**CASES[case])
-    source = torch.Generator().manual_seed(5)
+    scramble(automaton, 5, 0.1)
     with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
         if automaton.living and automaton.bias_out is not None:
             automaton.bias_out[3] = 0.2  # it grows
         if case == "dying":  # cells come and go until the end

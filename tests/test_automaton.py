@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from learning import scramble
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
@@ -20,12 +21,7 @@ EDGES = ["torus", "zero", "reflect", "replicate"]
 
 def awake(**settings: object) -> CellularAutomaton:
     """Make an automaton whose last layer is not zero, so that something happens."""
-    automaton = CellularAutomaton(**settings)
-    source = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.1)
-    return automaton
+    return scramble(CellularAutomaton(**settings), 5, 0.1)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from learning import scramble
 from numpy.testing import assert_array_equal
 from PIL import Image
 
@@ -113,10 +113,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     limits = Limits(state=1.0)  # long growth stays finite
     recipe = Recipe(automaton=AutomatonPlan(channels=6, hidden=16, limits=limits))
     automaton = recipe.build_automaton()
-    source = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.15)
+    scramble(automaton, 2, 0.15)
     save(path, automaton, recipe)
     return path
 

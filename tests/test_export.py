@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learning import scramble
 
 from nca_texture import CellularAutomaton, Grid, Recipe, save
 from nca_texture import export as family
@@ -33,10 +34,7 @@ RULES = {
 def random_automaton(**settings: object) -> CellularAutomaton:
     """Make an automaton all of whose weights differ from zero."""
     automaton = CellularAutomaton(**settings)  # pyright: ignore
-    source = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.2)
+    scramble(automaton, 5, 0.2)
     return automaton.requires_grad_(False)
 
 

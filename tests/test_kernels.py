@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from learning import scramble
 from torch import Tensor
 
 from nca_texture import kernels
@@ -81,12 +82,7 @@ on_cuda = pytest.mark.parametrize("place", places("cuda"), indirect=True)
 
 def awake(**settings: object) -> CellularAutomaton:
     """Make a small automaton whose last layer is not zero, so that something happens."""
-    automaton = CellularAutomaton(**{"channels": 6, "hidden": 20} | settings)
-    source = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.2)
-    return automaton
+    return scramble(CellularAutomaton(**{"channels": 6, "hidden": 20} | settings), 3, 0.2)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from learning import scramble
 from numpy.testing import assert_array_equal
 
 from nca_texture import render as rendering
@@ -25,12 +26,9 @@ EDGES = ["torus", "zero", "reflect", "replicate"]
 
 def active(**settings: Any) -> CellularAutomaton:
     """Make an automaton that does something without running away."""
-    automaton = CellularAutomaton(**{"channels": 6, "hidden": 16, "bank": "distill-tf"} | settings)
-    source = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.15)
-    return automaton
+    return scramble(
+        CellularAutomaton(**{"channels": 6, "hidden": 16, "bank": "distill-tf"} | settings), 2, 0.15
+    )
 
 
 def whole(automaton: CellularAutomaton, job: Plan, seed: int) -> np.ndarray:

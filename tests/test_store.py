@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from learning import scramble
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -56,10 +57,7 @@ SHAPES: dict[str, AutomatonPlan] = {
 def trained(recipe: Recipe) -> CellularAutomaton:
     """Build the automaton with weights that do something."""
     automaton = recipe.build_automaton()
-    source = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.05)
+    scramble(automaton, 3, 0.05)
     return automaton
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from learning import same, small, small_plan
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
@@ -58,35 +59,6 @@ class ToColour(Loss):
         self.calls += 1
         distance = ((grown.image[:, :3] - self.goal).square() * weight).mean((1, 2, 3))
         return distance * factor + grown.state.abs().mean((1, 2, 3)) * 0.01
-
-
-def small_plan(**settings: Any) -> TrainPlan:
-    tiny = {
-        "iterations": 12,
-        "batch_size": 2,
-        "pool_size": 5,
-        "width": 10,
-        "height": 8,
-        "steps": (2, 4),
-        "reseed_every": 3,
-        "judge_every": 0,
-    }
-    return TrainPlan(**tiny | settings)
-
-
-def small(**settings: Any) -> CellularAutomaton:
-    return CellularAutomaton(**{"channels": 4, "hidden": 6, "bank": "distill-tf"} | settings)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Compare trees of dictionaries, lists and tensors to the bit."""
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 def assert_same_run(one: Snapshot, other: Snapshot, *, but: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from learning import scramble
 from numpy.testing import assert_array_equal
 from PIL import Image
 
@@ -22,12 +22,7 @@ from nca_texture.wang import WangSet, WangTile, held_band, wang_tiles
 
 
 def active(**settings: Any) -> CellularAutomaton:
-    automaton = CellularAutomaton(**{"channels": 6, "hidden": 16} | settings)
-    source = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in automaton.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=source) * 0.15)
-    return automaton
+    return scramble(CellularAutomaton(**{"channels": 6, "hidden": 16} | settings), 2, 0.15)
 
 
 @pytest.fixture(scope="module")
