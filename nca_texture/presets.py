@@ -36,8 +36,8 @@ _DRAFT = Recipe(
 # Once the shapes are there, colours and fine detail are what is wrong: the deepest layer would
 # outweigh them by far (docs/quality.md). A draft has no time for both.
 _DETAILED = replace(SLICED, options=SLICED.options | {"layer_weights": [10.0, 30.0, 3.0, 2.0, 1.5]})
-# Few states that grow old before they begin anew keep a rule from drifting; without wounds there are
-# rules that run away from the edge of one.
+# Few states that grow old before they begin anew keep a rule from drifting; without wounds some
+# rules run away from the edge of one (docs/quality.md).
 _BALANCED = replace(
     _DRAFT,
     preset="balanced",
