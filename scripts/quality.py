@@ -2,6 +2,7 @@
 
     python scripts/quality.py FOLDER [--texture NAME ...] [--preset NAME ...] [--seconds 960]
                               [--published FOLDER] [--sweep] [--iterations N] [--set KEY=VALUE]
+                              [--device NAME]
 
 FOLDER holds the targets; PUBLISHED, by the same names, what others' models grew from them. Neither
 is ours to publish: pictures of target, published output and ours, side by side, go to runs/quality,

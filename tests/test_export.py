@@ -171,6 +171,13 @@ def test_what_no_target_can_run_is_refused(name: str) -> None:
         family.check(name, family.pick_exporter(name), [Trained(name="a", automaton=automaton)])
 
 
+def test_a_model_never_takes_the_place_of_the_gallery_s_own_pages() -> None:
+    automaton = random_automaton(channels=4, hidden=4)
+    models = [Trained(name=name, automaton=automaton) for name in ("Index", "together")]
+    pages = [name for name in family.pick_exporter("gallery").files(models) if "/" not in name]
+    assert pages == ["index.html", "Index-2.html", "together-2.html", "together.html"]
+
+
 @pytest.mark.parametrize("path", sorted(GALLERY.glob("*.html")), ids=lambda path: path.name)
 def test_the_gallery_in_the_docs_is_what_is_exported_now(path: Path) -> None:
     if path.name == "index.html":
