@@ -95,6 +95,13 @@ class TrainPlan:
             )
         if self.damage and not self.damage_shapes:
             raise ValueError("training.damage_shapes is empty; give circle, rectangle or half")
+        alone = self.batch_size == 1 and self.damage_every % self.reseed_every == 0
+        if self.damage and alone:
+            raise ValueError(
+                f"training.damage never comes about: whenever one of training.damage_every "
+                f"{self.damage_every} is due, the only sample starts anew; set another than a "
+                f"multiple of training.reseed_every {self.reseed_every}, or a larger batch_size"
+            )
         if self.damage and not self.persistent:
             raise ValueError(
                 "training.damage needs states that are gone on with; set training.persistent"

@@ -414,10 +414,9 @@ class _Run:
         all_new = plan.starts_from_seeds(iteration)
         if not all_new and (plan.reseed == "worst" or plan.damages(iteration)):
             loan = self._worst_first(loan)
-        if all_new:
-            sow(loan, self.automaton, plan, iteration, plan.batch_size)
-        elif iteration % plan.reseed_every == 0:
-            sow(loan, self.automaton, plan, iteration, 1)
+        new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
+        if new:
+            sow(loan, self.automaton, plan, iteration, new)
         least, most = plan.steps
         if plan.curriculum.threshold:
             least, most = plan.curriculum.steps_at(self.now.levels, plan.steps)
@@ -430,7 +429,7 @@ class _Run:
             assert self.goals is not None
             teach(loan, self.automaton, plan, self.goals, self.now.levels, chance)
         if plan.damages(iteration):
-            hurt(loan, self.automaton, plan, chance)
+            hurt(loan, self.automaton, plan, chance, new)
         if plan.switch and not all_new and self.automaton.classes > 1:
             switch(loan, self.automaton, plan, chance)
         if self.automaton.classes > 1:

@@ -55,12 +55,16 @@ def teach(
 
 
 def hurt(
-    loan: Loan, automaton: CellularAutomaton, plan: TrainPlan, chance: torch.Generator
+    loan: Loan, automaton: CellularAutomaton, plan: TrainPlan, chance: torch.Generator, new: int
 ) -> None:
-    """Cut something out of the last ``plan.damage`` samples."""
+    """Cut something out of the last ``plan.damage`` samples, but for the first ``new`` of all.
+
+    Those have just begun: a batch of one may be due for both, and half a seed may be none.
+    """
     shapes = plan.damage_shapes
     chosen = torch.randint(len(shapes), (plan.damage,), generator=chance).tolist()
     gone = torch.stack([at_random(shapes[shape], plan.size, chance) for shape in chosen])
+    gone[: max(0, new - (len(loan.states) - plan.damage))] = False
     last = loan.states[-plan.damage :]
     loan.states[-plan.damage :] = cut(last, send(gone, last.device), automaton.held)
 

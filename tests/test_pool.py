@@ -72,6 +72,24 @@ def test_one_sample_is_damaged_at_the_stated_interval(monkeypatch: pytest.Monkey
     assert wounds[1:] == [[False, step % 3 == 0] for step in range(1, 10)]
 
 
+def test_in_a_batch_of_one_what_has_just_begun_is_not_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spy = Spy(monkeypatch)
+    automaton = awake(seed_kind="cell", fire_rate=1.0)
+    fresh = automaton.seed(1, (8, 10))[0]
+    plan = small_plan(
+        iterations=9, batch_size=1, pool_size=2, reseed_every=4, damage=1, damage_every=2,
+        damage_shapes=("half",), steps=(9, 9),
+    )  # fmt: skip
+    for _ in train(automaton, ToColour(), plan):
+        pass
+    seeds = [torch.equal(start[0], fresh) for start in spy.starts]
+    assert seeds[::4] == [True] * 3, "whole seeds, though damage is due"
+    wounds = [bool((start[0] == 0).any()) for start in spy.starts]
+    assert wounds[2::4] == [True] * 2
+
+
 def test_at_first_all_samples_may_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
     automaton = awake(seed_kind="cell", fire_rate=1.0)

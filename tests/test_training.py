@@ -431,6 +431,10 @@ def test_calibrating_does_not_depend_on_the_length_that_is_to_be_found(iteration
         ({"width": -3}, "training.width is -3"),
         ({"reseed_every": 0}, "training.reseed_every is 0"),
         ({"damage_every": 0}, "training.damage_every is 0"),
+        (
+            {"batch_size": 1, "damage": 1, "damage_every": 6, "reseed_every": 3},
+            "the only sample starts anew; set another than a multiple of training.reseed_every 3",
+        ),
         ({"batch_size": 9, "pool_size": 8}, "drawn from the pool without repetition"),
         ({"steps": (5, 4)}, "training.steps is [5, 4]; give [least, most]"),
         ({"steps": (0, 4)}, "training.steps is [0, 4]"),
