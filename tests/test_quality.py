@@ -331,6 +331,24 @@ def test_a_wound_that_stays_or_spreads_is_said(healed: float | None, words: str 
         assert with_settings(Recipe(), settings).training.damages(16)
 
 
+@pytest.mark.parametrize(
+    ("every", "settings"),
+    [
+        (24, ["training.damage_every=12"]),
+        (1, ['training.damage_shapes=["circle","half","rectangle"]']),
+    ],
+)
+def test_who_trained_with_wounds_is_told_more_than_to_do_so(
+    every: int, settings: list[str]
+) -> None:
+    measure, target = yardstick("bricks"), sample("bricks")
+    plan = Plan((64, 64), (32, 64), 0.5, 128, wounds_every=every)
+    healed = {STYLE: 0.2}
+    case = Case(measure, (Mark(192, target, 1.0),), plan=plan, recovery=healed)
+    change = {each.name: each.change for each in diagnose(case)}["unhealed"]
+    assert [word for word in change.split() if "=" in word] == settings
+
+
 def test_structure_is_how_far_a_pattern_is_from_its_next() -> None:
     y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
     for period in (12, 24, 40):

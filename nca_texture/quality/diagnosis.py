@@ -46,6 +46,7 @@ class Plan:
     steps: tuple[int, int]
     fire_rate: float
     longer_side: int  # cells of the exemplar
+    wounds_every: int | None = None  # iterations; None where it was not damaged
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,18 @@ def _unhealed(case: Case) -> Fault | None:
             return Fault(
                 "unhealed",
                 f"half was erased, and as many steps later {worse}, by {name}",
-                "train with wounds: set training.damage=1 training.damage_every=16 "
-                'training.damage_shapes=["circle","half","rectangle"]',
+                _more_wounds(None if case.plan is None else case.plan.wounds_every),
             )
     return None
+
+
+def _more_wounds(every: int | None) -> str:
+    shapes = 'training.damage_shapes=["circle","half","rectangle"]'
+    if every is None:
+        return f"train with wounds: set training.damage=1 training.damage_every=16 {shapes}"
+    if every > 1:
+        return f"train for longer, or wound more often: set training.damage_every={every // 2}"
+    return f"train for longer, or with other wounds: set {shapes}"
 
 
 def _small_field(case: Case) -> Fault | None:
