@@ -37,18 +37,22 @@ _DRAFT = Recipe(
 # outweigh them by far (docs/quality.md). A draft has no time for both.
 _DETAILED = replace(SLICED, options=SLICED.options | {"layer_weights": [10.0, 30.0, 3.0, 2.0, 1.5]})
 # Few states that grow old before they begin anew keep a rule from drifting; without wounds some
-# rules run away from the edge of one (docs/quality.md).
+# rules run away from the edge of one; one wide grid keeps from gathering what two narrow ones let
+# gather into bands as wide as they are (docs/quality.md).
 _BALANCED = replace(
     _DRAFT,
     preset="balanced",
     losses=(_DETAILED, PATCH, OVERFLOW),
     training=replace(
         _DRAFT.training,
-        iterations=2200,
+        iterations=2700,
+        batch_size=1,
         pool_size=32,
-        reseed_every=32,
+        width=96,
+        height=96,
+        reseed_every=48,
         damage=1,
-        damage_every=16,
+        damage_every=24,
         damage_shapes=("circle", "half", "rectangle"),
     ),
 )
@@ -62,6 +66,8 @@ _BEST = replace(
         height=128,
         batch_size=4,
         pool_size=256,
+        reseed_every=32,
+        damage_every=16,
     ),
 )
 
@@ -191,7 +197,7 @@ PRESETS: dict[str, Preset] = {
     "draft": Preset(_DRAFT, "three minutes on two CPU cores, nothing to download"),
     "balanced": Preset(
         _BALANCED,
-        "truer in colour and detail than draft, and learns to heal; five minutes on two CPU cores "
+        "truer in colour and detail than draft, and learns to heal; seven minutes on two CPU cores "
         "with AVX-512",
     ),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
