@@ -85,8 +85,8 @@ class CellularAutomaton(nn.Module):
         ``noise`` (uniform in +-seed_amount / 2) or ``cell`` (one cell at ``seed_place``, fractions
         of (height, width), whose channels from the fourth on are one). ``init``: ``uniform`` as
         torch's convolution, ``xavier`` normal with gain 0.2 (NoiseNCA), ``small`` normal with
-        deviation 1e-3 (muNCA); the last layer of an ``mlp`` starts at zero. ``embedding`` is how
-        many numbers a class has with that ``condition``.
+        deviation 1e-3 (muNCA), and so ``abs`` in any case; the last layer of an ``mlp`` starts at
+        zero. ``embedding`` is how many numbers a class has with that ``condition``.
         """
         super().__init__()
         _check(channels, hidden, rule, fire_rate, living, seed_kind, init)
@@ -141,7 +141,7 @@ class CellularAutomaton(nn.Module):
         source = torch.Generator().manual_seed(seed)
         width, seen = self.weight_in.shape
         with torch.no_grad():
-            if init == "small":
+            if init == "small" or self.weight_out is None:  # the only layer is the whole update
                 weight, bias = (
                     torch.randn(n, generator=source) * 1e-3 for n in ((width, seen), width)
                 )

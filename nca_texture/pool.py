@@ -1,8 +1,11 @@
 """States on loan between training iterations, so that a rule learns to go on from what it made."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.devices import send
@@ -29,16 +32,26 @@ class Loan:
 
 
 class Pool:
-    """``size`` states [C, H, W]; a batch is taken without repetition and put back grown."""
+    """``size`` states [C, H, W]; a batch is taken without repetition and put back grown.
+
+    Places may have grids of other sizes, of no more cells: they lie in the first cells of theirs.
+    A batch is of one size.
+    """
 
     def __init__(
-        self, states: Tensor, classes: Tensor | None = None, ages: Tensor | None = None
+        self,
+        states: Tensor,
+        classes: Tensor | None = None,
+        ages: Tensor | None = None,
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Start from ``states`` [size, C, H, W], which the pool makes its own.
 
         ``classes`` [size] says which class each is of; without it all are of the first. ``ages``
-        [size] are their steps so far; without it all are new.
+        [size] are their steps so far; without it all are new. Places take turns with ``sizes``
+        (height, width); without them all are H x W.
         """
+        self.sizes = tuple(sizes) or (tuple(states.shape[-2:]),)
         self.states = states.detach().clone(memory_format=torch.channels_last)
         if classes is None:
             classes = torch.zeros(len(states), dtype=torch.long)
@@ -47,13 +60,26 @@ class Pool:
         self.ages = ages.to(states.device, torch.long, copy=True)
 
     def take(self, batch: int, generator: torch.Generator) -> Loan:
-        """Lend ``batch`` different states, drawn with the CPU ``generator``."""
-        places = torch.randperm(len(self.states), generator=generator)[:batch]
+        """Lend ``batch`` different states of one size, drawn with the CPU ``generator``."""
+        places = torch.randperm(len(self.states), generator=generator)
+        turn = int(places[0]) % len(self.sizes)
+        return self.lend(places[places % len(self.sizes) == turn][:batch])
+
+    def lend(self, places: Tensor) -> Loan:
+        """Lend the states at ``places`` [B], on the CPU, which have to be of one size."""
+        height, width = self.sizes[int(places[0]) % len(self.sizes)]
         places = send(places, self.states.device)
-        return Loan(places, self.states[places], self.classes[places], self.ages[places])
+        states = self.states[places]
+        if (height, width) != states.shape[-2:]:
+            states = states.flatten(2)[..., : height * width].unflatten(2, (height, width))
+        return Loan(places, states, self.classes[places], self.ages[places])
 
     def put(self, loan: Loan, states: Tensor) -> None:
         """Take back what became of a loan: ``states`` [B, C, H, W], of its classes and ages."""
-        self.states[loan.places] = states.detach()
+        states, whole = states.detach(), self.states.shape[-2:]
+        if states.shape[-2:] != whole:
+            rest = math.prod(whole) - math.prod(states.shape[-2:])
+            states = F.pad(states.flatten(2), (0, rest)).unflatten(2, whole)
+        self.states[loan.places] = states
         self.classes[loan.places] = loan.classes
         self.ages[loan.places] = loan.ages

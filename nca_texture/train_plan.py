@@ -13,6 +13,8 @@ Schedule = Literal["cosine", "steps", "constant"]
 Reseed = Literal["turn", "worst"]
 Optimiser = Literal["adam", "soap"]
 
+_SIDES = 8  # cells: sides of the pool's other grids are multiples, which networks can halve
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPlan:
@@ -23,6 +25,7 @@ class TrainPlan:
     pool_size: int = 64
     width: int = 80  # cells; a growing picture has its own, with the padding
     height: int = 80  # cells
+    aspect: float = 1.0  # the pool has grids up to so many times longer one way, of as many cells
     steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
     persistent: bool = True  # states are gone on with, from a pool; else all start from a seed
     from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
@@ -102,6 +105,19 @@ class TrainPlan:
                 f"{self.damage_every} is due, the only sample starts anew; set another than a "
                 f"multiple of training.reseed_every {self.reseed_every}, or a larger batch_size"
             )
+        if not 1 <= self.aspect <= 4:
+            raise ValueError(f"training.aspect is {self.aspect}; give 1 to 4")
+        if self.aspect > 1 and (self.curriculum.threshold or not self.persistent):
+            raise ValueError(
+                "training.aspect needs a pool of states of many sizes; set it to 1 where training "
+                "does not go on with states, or has a curriculum, whose pictures are of one size"
+            )
+        if self.batch_size * len(self.sizes) > self.pool_size:
+            raise ValueError(
+                f"training.aspect {self.aspect:g} asks for grids of {len(self.sizes)} sizes, and a "
+                f"batch is of one; give a training.pool_size of at least "
+                f"{self.batch_size * len(self.sizes)}"
+            )
         if self.damage and not self.persistent:
             raise ValueError(
                 "training.damage needs states that are gone on with; set training.persistent"
@@ -111,6 +127,22 @@ class TrainPlan:
     def size(self) -> tuple[int, int]:
         """Cells (height, width) of a training grid."""
         return self.height, self.width
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Cells (height, width) of the pool's grids: ``size``, and others of about as many cells.
+
+        A pattern has to come out even on a torus. On one torus alone a rule learns the next period
+        that does; of several it takes the target's.
+        """
+        found = {self.size: None}
+        reach, cells = math.sqrt(self.aspect), self.width * self.height
+        least, most = math.ceil(self.height / reach), math.floor(self.height * reach)
+        for height in range(-(-least // _SIDES) * _SIDES, most + 1, _SIDES):
+            width = cells // height // _SIDES * _SIDES
+            if self.aspect > 1 and width:
+                found[height, width] = None
+        return tuple(found)
 
     def starts_from_seeds(self, iteration: int) -> bool:
         """Whether every sample of an iteration starts from a seed."""

@@ -394,9 +394,15 @@ class _Run:
         seed = stream(plan.seed, _POOL, self.now.redraws)
         # Without persistence nothing is lent twice: no more states are needed than a batch has.
         count = plan.pool_size if plan.persistent else plan.batch_size
-        classes = torch.arange(count) % self.automaton.classes
+        sizes = plan.sizes
+        classes = torch.arange(count) // len(sizes) % self.automaton.classes
         states = self.automaton.seed(count, plan.size, seed=seed, classes=classes)
-        self.pool = Pool(states, classes)
+        self.pool = Pool(states, classes, sizes=sizes)
+        for turn, size in enumerate(sizes[1:], 1):
+            places = torch.arange(turn, count, len(sizes))
+            others = stream(seed, turn)
+            states = self.automaton.seed(len(places), size, seed=others, classes=classes[places])
+            self.pool.put(self.pool.lend(places), states)
         self.optimizer = _OPTIMISERS[plan.optimiser](
             self.automaton.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
         )
@@ -471,7 +477,8 @@ class _Run:
         """
         gone = (state.abs() > _RUN_AWAY).any(3).any(2).any(1)
         seed, classes = stream(self.plan.seed, RESEED, self.now.iteration), batch.loan.classes
-        fresh = self.automaton.seed(len(state), self.plan.size, seed=seed, classes=classes).detach()
+        size = (state.shape[-2], state.shape[-1])
+        fresh = self.automaton.seed(len(state), size, seed=seed, classes=classes).detach()
         loan = replace(batch.loan, ages=(batch.loan.ages + batch.steps).masked_fill(gone, 0))
         return loan, torch.where(gone[:, None, None, None], fresh, state)
 
@@ -602,7 +609,7 @@ class _Run:
         self.automaton.load_state_dict(snapshot.weights)
         self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
         states = snapshot.pool.to(self.automaton.weight_in.device)
-        self.pool = Pool(states, snapshot.pool_classes, snapshot.pool_ages)
+        self.pool = Pool(states, snapshot.pool_classes, snapshot.pool_ages, self.plan.sizes)
         self.recent = []
         self.good, self.lived = snapshot, snapshot.iteration > 0
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from learning import scramble
 from torch import Tensor
 
-from nca_texture.automaton import CellularAutomaton
+from nca_texture.automaton import CellularAutomaton, Init, RuleKind
 from nca_texture.grid import Grid
 from nca_texture.kernels.rule import Limits
 from nca_texture.noise import cell_hash, fires, seed_number, stream
@@ -499,3 +500,10 @@ def test_a_hexagonal_picture_is_undistorted_and_tiles() -> None:
     assert grid.to_picture(wave, (222, 192)).shape[-2:] == (222, 192)
     assert grid.to_picture(torch.full((1, 1, 8, 8), 0.3)).sub(0.3).abs().max() < 1e-6
     assert grid.picture_size(grid.cells_for((512, 512))) == (513, 512)
+
+
+def test_a_rule_of_any_kind_starts_with_small_updates() -> None:
+    for rule, init in itertools.product(get_args(RuleKind), get_args(Init)):
+        automaton = CellularAutomaton(rule=rule, init=init)
+        state = automaton.grow(automaton.seed(1, (16, 16), seed=0), 64, seed=0)
+        assert state.abs().max() < 0.5

@@ -45,6 +45,62 @@ def test_a_pool_keeps_no_graph_and_not_the_callers_states() -> None:
     assert torch.equal(given, torch.zeros(2, 4, 3, 3))
 
 
+def test_a_pool_of_many_sizes_lends_one_of_them_and_keeps_all() -> None:
+    sizes = ((8, 9), (6, 12), (10, 7))
+    pool = Pool(torch.zeros(7, 4, 8, 9), sizes=sizes)
+    kept = {}
+    for place in range(7):
+        loan = pool.lend(torch.tensor([place]))
+        assert loan.states.shape[-2:] == sizes[place % 3]
+        kept[place] = torch.randn(loan.states.shape)
+        pool.put(loan, kept[place])
+    chance, lent = torch.Generator().manual_seed(0), [0] * 7
+    for _ in range(200):
+        loan = pool.take(2, chance)
+        for place, state in zip(loan.places.tolist(), loan.states, strict=True):
+            assert torch.equal(state, kept[place][0])
+            lent[place] += 1
+    assert min(lent) > 30, "each has its turn"
+
+
+def test_many_sizes_are_as_wide_as_is_said_and_no_larger() -> None:
+    plan = small_plan(width=96, height=64, aspect=2.0, pool_size=20)
+    assert plan.sizes[0] == (64, 96)
+    assert len(plan.sizes) == len(set(plan.sizes)) >= 5
+    for height, width in plan.sizes:
+        assert 0.9 * 64 * 96 < height * width <= 64 * 96
+        assert 2**-0.5 <= height / 64 <= 2**0.5
+    assert small_plan().sizes == ((8, 10),)
+
+
+def test_a_training_on_many_sizes_shows_all_to_the_loss() -> None:
+    loss = Watching()
+    plan = small_plan(
+        iterations=30, pool_size=8, width=16, height=16, aspect=4.0, damage=1, damage_every=2
+    )
+    for _ in train(awake(seed_kind="noise"), loss, plan):
+        pass
+    shown = {tuple(grown.image.shape[-2:]) for grown in loss.shown}
+    assert shown == {(16, 16), (8, 32), (24, 8), (32, 8)}
+
+
+def test_a_training_on_many_sizes_goes_on_to_the_same_bits() -> None:
+    plan = small_plan(iterations=12, pool_size=8, width=16, height=16, aspect=4.0)
+    whole, parts = (awake(seed_kind="noise", init_seed=1) for _ in range(2))
+    for _ in train(whole, ToColour(), plan):
+        pass
+    snapshot = None
+    for report in train(parts, ToColour(), plan):
+        if report.iteration == 5:
+            snapshot = report.snapshot()
+            break
+    again = awake(seed_kind="noise", init_seed=1)
+    for _ in train(again, ToColour(), plan, resume=snapshot):
+        pass
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 # What starts anew
 
 
