@@ -133,7 +133,7 @@ class TrainPlan:
         """Cells (height, width) of the pool's grids: ``size``, and others of about as many cells.
 
         A pattern has to come out even on a torus. On one torus alone a rule learns the next period
-        that does; of several it takes the target's.
+        that does; with several no such period serves all.
         """
         found = {self.size: None}
         reach, cells = math.sqrt(self.aspect), self.width * self.height
