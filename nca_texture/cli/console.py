@@ -64,6 +64,7 @@ class TrainingView:
         self.iterations = iterations
         self.start = start
         self.losses: list[float] = []
+        self._least: tuple[int, int] | None = None  # height and width of the smallest grid so far
         self._began = self._shown = time.monotonic()
         self._live: Live | None = None
         narrow = self.console.width < 60
@@ -102,6 +103,9 @@ class TrainingView:
         if not reports:
             return
         iteration = min(report.iteration for report in reports)
+        height, width = reports[0].image.shape[-2:]
+        least = self._least or (height, width)
+        self._least = min(height, least[0]), min(width, least[1])
         now = time.monotonic()
         wait = _REDRAW if self._live else _PLAIN_EVERY
         if now - self._shown < wait and iteration != self.iterations:
@@ -126,7 +130,9 @@ class TrainingView:
         if self._blocks and len(reports) == 1:
             columns = min(_COLUMNS, self.console.width - 1)
             rows = max(2, self.console.height - 6)
-            parts = [half_blocks(reports[0].image[0], columns, rows), *parts]
+            height, width = self._least  # of grids of many sizes, so that lines stay in place
+            shown = reports[0].image[0, :, :height, :width]
+            parts = [half_blocks(shown, columns, rows), *parts]
         self._live.update(Group(*parts), refresh=True)
 
 
