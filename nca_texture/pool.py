@@ -20,6 +20,11 @@ class Loan:
     classes: Tensor  # [B] the class of each
     ages: Tensor  # [B] steps of each since it was sown
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Cells (height, width) of the grid that the states lie on."""
+        return self.states.shape[-2], self.states.shape[-1]
+
     def sorted(self, order: Tensor) -> "Loan":
         """Return the same loan in another ``order`` [B]."""
         return replace(

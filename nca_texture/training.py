@@ -477,10 +477,9 @@ class _Run:
         """
         gone = (state.abs() > _RUN_AWAY).any(3).any(2).any(1)
         seed, classes = stream(self.plan.seed, RESEED, self.now.iteration), batch.loan.classes
-        size = (state.shape[-2], state.shape[-1])
-        fresh = self.automaton.seed(len(state), size, seed=seed, classes=classes).detach()
+        fresh = self.automaton.seed(len(state), batch.loan.size, seed=seed, classes=classes)
         loan = replace(batch.loan, ages=(batch.loan.ages + batch.steps).masked_fill(gone, 0))
-        return loan, torch.where(gone[:, None, None, None], fresh, state)
+        return loan, torch.where(gone[:, None, None, None], fresh.detach(), state)
 
     def _treat_gradients(self) -> Tensor:
         """Equalise or clip; return the norm that all gradients had together."""

@@ -26,8 +26,7 @@ def sow(
     first = iteration if count > 1 else iteration // plan.reseed_every
     classes = (torch.arange(count) + first * count) % automaton.classes
     seed = stream(plan.seed, RESEED, iteration)
-    size = (loan.states.shape[-2], loan.states.shape[-1])
-    loan.states[:count] = automaton.seed(count, size, seed=seed, classes=classes)
+    loan.states[:count] = automaton.seed(count, loan.size, seed=seed, classes=classes)
     loan.classes[:count] = send(classes, loan.classes.device)
     loan.ages[:count] = 0
 
@@ -64,8 +63,7 @@ def hurt(
     """
     shapes = plan.damage_shapes
     chosen = torch.randint(len(shapes), (plan.damage,), generator=chance).tolist()
-    size = (loan.states.shape[-2], loan.states.shape[-1])
-    gone = torch.stack([at_random(shapes[shape], size, chance) for shape in chosen])
+    gone = torch.stack([at_random(shapes[shape], loan.size, chance) for shape in chosen])
     gone[: max(0, new - (len(loan.states) - plan.damage))] = False
     last = loan.states[-plan.damage :]
     loan.states[-plan.damage :] = cut(last, send(gone, last.device), automaton.held)
