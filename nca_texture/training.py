@@ -234,6 +234,7 @@ class _Batch:
     steps: int
     seeds: list[int]  # of its samples
     chance: torch.Generator  # for the loss
+    calm: Tensor  # [B] whether a state is as it was lent: nothing befell it
 
 
 class _Scorer:
@@ -262,10 +263,9 @@ class _Scorer:
                 _score(loss, part, chance)
                 for loss, part, chance in zip(losses, grown, chances, strict=True)
             ]
-        image, state, ages = (
-            torch.cat([getattr(g, n) for g in grown]) for n in ("image", "state", "ages")
-        )
-        everything = Grown(image, state, steps=grown[0].steps, ages=ages)
+        names = ("image", "state", "ages", "before", "calm")
+        parts = {name: torch.cat([getattr(each, name) for each in grown]) for name in names}
+        everything = Grown(steps=grown[0].steps, **parts)
         terms, values = _score(self.joint, everything, chances[0])
         apart = {name: value.split(batch) for name, value in terms.items()}
         return [
@@ -293,7 +293,10 @@ def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | Training
     state = _grow(runs, state, steps, [s for b in batches for s in b.seeds])
     loans = [batch.loan for batch in batches]
     classes, ages = [loan.classes for loan in loans], [loan.ages + steps for loan in loans]
-    grown = show(automata, state, steps, classes, ages)
+    grown = [
+        replace(part, before=batch.loan.states, calm=batch.calm)
+        for part, batch in zip(show(automata, state, steps, classes, ages), batches, strict=True)
+    ]
     chances = [batch.chance for batch in batches]
     scores = scorer.score([run.loss for run in runs], grown, chances)
     totals = [values.mean() for _, values in scores]
@@ -420,6 +423,7 @@ class _Run:
         all_new = plan.starts_from_seeds(iteration)
         if not all_new and (plan.reseed == "worst" or plan.damages(iteration)):
             loan = self._worst_first(loan)
+        states, classes = loan.states.clone(), loan.classes.clone()  # treatments work in place
         new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
         if new:
             sow(loan, self.automaton, plan, iteration, new)
@@ -438,10 +442,12 @@ class _Run:
             hurt(loan, self.automaton, plan, chance, new)
         if plan.switch and not all_new and self.automaton.classes > 1:
             switch(loan, self.automaton, plan, chance)
+        calm = (loan.states == states).flatten(1).all(1) & (loan.classes == classes)
+        calm &= self.theatre is None
         if self.automaton.classes > 1:
             loan = replace(loan, states=self.automaton.tell(loan.states, loan.classes))
         self.optimizer.zero_grad()
-        return _Batch(loan, steps, seeds, chance)
+        return _Batch(loan, steps, seeds, chance, calm)
 
     def _worst_first(self, loan: Loan) -> Loan:
         """Sort a loan by what the loss says of its states as they are."""
