@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,17 @@ class Grown:
     ages: Tensor | None = None  # [B] steps of each sample since its seed, or None: nobody counted
     before: Tensor | None = None  # [B, C, H, W] the state that each grew from in these steps
     calm: Tensor | None = None  # [B] whether that is what had grown: not sown, cut or switched
+    progress: float = 1.0  # share of the training that is done
+
+    def pick(self, places: Tensor) -> "Grown":
+        """Return the samples at ``places`` [N]."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        picked = {
+            name: value[places.to(value.device)]
+            for name, value in given.items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **picked)
 
 
 class Loss(nn.Module, ABC):

@@ -1,6 +1,7 @@
 """Losses of several classes, each for the samples that are of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,6 @@ class ByClass(Loss):
         for number, loss in enumerate(self.losses):
             place = (labels == number).nonzero()[:, 0]
             if len(place):
-                ages = None if grown.ages is None else grown.ages.to(place.device)[place]
-                image, state = grown.image[place], grown.state[place]
-                part = Grown(image, state, steps=grown.steps, ages=ages)
                 places.append(place)
-                values.append(loss(part, generator))
+                values.append(loss(replace(grown.pick(place), labels=None), generator))
         return torch.cat(values)[torch.cat(places).argsort()]

@@ -52,4 +52,7 @@ class Moving(Loss):
             )
         ways = way(grown.ages, self.motion)
         image, state = (rolled_back(each, ways) for each in (grown.image, grown.state))
-        return self.loss(replace(grown, image=image, state=state), generator)
+        before = grown.before
+        if before is not None:
+            before = rolled_back(before, way(grown.ages - grown.steps, self.motion))
+        return self.loss(replace(grown, image=image, state=state, before=before), generator)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,7 +34,10 @@ class Verdict:
 def judge(
     automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
 ) -> Verdict:
-    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
+    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike.
+
+    A loss that asks what has changed is told of what was at the mark before.
+    """
     return judge_together([automaton], [loss], plan, kernel)[0]
 
 
@@ -56,13 +59,13 @@ def judge_together(
             [each.seed(count, plan.size, seed=seed, classes=kinds) for each in automata]
         )
         for mark in marks:
-            state = grow_together(
-                automata, state, mark - done, seed=seeds, start=done, kernel=kernel
-            )
+            before, steps = state.split(count), mark - done
+            state = grow_together(automata, state, steps, seed=seeds, start=done, kernel=kernel)
             done = mark
             ages = torch.full_like(kinds, done)
-            shown = show(automata, state, done, [kinds] * len(automata), [ages] * len(automata))
-            for values, loss, grown in zip(found, losses, shown, strict=True):
+            shown = show(automata, state, steps, [kinds] * len(automata), [ages] * len(automata))
+            for values, loss, grown, past in zip(found, losses, shown, before, strict=True):
+                grown = replace(grown, before=past, calm=torch.ones_like(ages, dtype=torch.bool))
                 value = loss(grown, generator(seed, 0)).mean().item()
                 values.append(value if math.isfinite(value) else math.inf)
     return [

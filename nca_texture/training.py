@@ -265,7 +265,7 @@ class _Scorer:
             ]
         names = ("image", "state", "ages", "before", "calm")
         parts = {name: torch.cat([getattr(each, name) for each in grown]) for name in names}
-        everything = Grown(steps=grown[0].steps, **parts)
+        everything = Grown(steps=grown[0].steps, progress=grown[0].progress, **parts)
         terms, values = _score(self.joint, everything, chances[0])
         apart = {name: value.split(batch) for name, value in terms.items()}
         return [
@@ -293,8 +293,9 @@ def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | Training
     state = _grow(runs, state, steps, [s for b in batches for s in b.seeds])
     loans = [batch.loan for batch in batches]
     classes, ages = [loan.classes for loan in loans], [loan.ages + steps for loan in loans]
+    progress = runs[0].now.iteration / plan.iterations
     grown = [
-        replace(part, before=batch.loan.states, calm=batch.calm)
+        replace(part, before=batch.loan.states, calm=batch.calm, progress=progress)
         for part, batch in zip(show(automata, state, steps, classes, ages), batches, strict=True)
     ]
     chances = [batch.chance for batch in batches]

@@ -9,7 +9,10 @@ from learning import Watching, awake, small_plan
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.judging import judge
 from nca_texture.losses.base import Grown
+from nca_texture.losses.classes import ByClass
+from nca_texture.losses.moving import Moving
 from nca_texture.losses.still import StillLoss
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import train
@@ -44,15 +47,38 @@ def test_only_old_states_that_nothing_befell_are_held() -> None:
                               [False] * 5]  # fmt: skip
 
 
+def test_a_rule_that_still_learns_pays_nothing() -> None:
+    seen = grown(0.5, [99], [True])
+    values = [price(replace(seen, progress=share), 10).item() for share in (0.69, 0.71, 1.0)]
+    assert values == pytest.approx([0, 0.5, 0.5])
+
+
 @pytest.mark.parametrize("unknown", ["before", "calm", "ages"])
 def test_what_nobody_has_seen_before_is_free(unknown: str) -> None:
     seen = replace(grown(0.5, [50, 60], [True, True]), **{unknown: None})
     assert price(seen, 0).tolist() == [0, 0]
 
 
-def test_a_price_begins_at_some_age() -> None:
+def test_a_price_begins_at_some_age_and_within_a_training() -> None:
     with pytest.raises(ValueError, match="after has to be at least 0, got -1"):
         StillLoss(after=-1)
+    with pytest.raises(ValueError, match="begin is a share of the training, 0 to 1, got 2"):
+        StillLoss(begin=2)
+
+
+def test_a_picture_that_moves_as_a_whole_is_at_rest_in_its_frame() -> None:
+    before = torch.rand(2, 5, 6, 8)
+    state = before.roll(3, 3)  # in six steps, of half a cell to the right each
+    ages, calm = torch.tensor([106, 46]), torch.tensor([True, True])
+    seen = Grown(state[:, :3], state, steps=6, ages=ages, before=before, calm=calm)
+    assert Moving(StillLoss(after=0), (0.0, 0.5))(seen, torch.Generator()).tolist() == [0, 0]
+    assert min(price(seen, 0).tolist()) > 0.1
+
+
+def test_each_class_pays_for_its_own_samples() -> None:
+    seen = replace(grown(0.5, [20, 60, 30], [True] * 3), labels=torch.tensor([1, 0, 1]))
+    loss = ByClass([StillLoss(after=0), StillLoss(after=20)])
+    assert loss(seen, torch.Generator()).tolist() == pytest.approx([0, 0.5, 0.5])
 
 
 def shown_by(plan: TrainPlan, automaton: CellularAutomaton) -> list[Grown]:
@@ -97,6 +123,13 @@ def test_a_rule_that_pays_for_change_comes_to_rest() -> None:
     automaton = awake()
     before = motion(automaton)
     plan = small_plan(iterations=60, steps=(4, 8), reseed_every=12)
-    for _ in train(automaton, StillLoss(after=16), plan):
+    for _ in train(automaton, StillLoss(after=16, begin=0.0), plan):
         pass
     assert motion(automaton) < 0.5 * before
+
+
+def test_a_verdict_counts_change_from_mark_to_mark() -> None:
+    automaton, plan = awake(), small_plan(steps=(8, 16), judge_steps=200)
+    verdict = judge(automaton, StillLoss(after=32), plan)
+    assert verdict.marks == (16, 32, 64, 200)
+    assert [loss > 0 for loss in verdict.losses] == [False, False, True, True]
