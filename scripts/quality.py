@@ -15,12 +15,13 @@ from them. Weights of feature networks are looked for as always; the table says 
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import geometric_mean, mean
+from statistics import geometric_mean, mean, stdev
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,11 @@ from tables import append_row, read_rows, write_page
 from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
+from nca_texture.losses.networks import COMPACT
 from nca_texture.names import check_name
 from nca_texture.presets import PRESETS
-from nca_texture.quality.measures import at_hand
-from nca_texture.quality.rollout import roll_out
+from nca_texture.quality.measures import PATCHES, STYLE, Yardstick, at_hand
+from nca_texture.quality.rollout import Rollout, roll_out
 from nca_texture.quality.scorecard import score_picture, score_texture
 from nca_texture.recipe import Recipe, with_settings
 from nca_texture.runs import CHECKPOINT, MODEL, RunDirectory, SaveTimes
@@ -49,6 +51,10 @@ PUBLISHED = "published"
 LATE = 10_000  # steps, after 1, 3 and 10 times those that a rule was trained with
 LOOK = 2  # at which of them textures are compared
 SIDE = 128  # cells of what is scored, and pixels of what others have published
+LOOKED = 2  # growths that are scored by every measure
+GROWTHS = 8  # those whose drift is the mean: two of one rule differ by a tenth and more
+SETTLED = 1  # the look that drift counts from
+CHIEF = (f"{STYLE} {COMPACT}", PATCHES)  # what drift is told of
 
 # One thing at a time around the presets' 12 channels and 96 hidden units; 0: no hidden layer.
 SWEEP = [(channels, 96) for channels in (4, 6, 8, 12, 16, 24)]
@@ -158,8 +164,8 @@ def score_ours(
     automaton, recipe, seconds = trained(contender, exemplar, iterations, where.device, place)
     most = recipe.training.steps[1]
     marks = sorted({most, 3 * most, 10 * most, max(where.late, 10 * most)})
-    rollout = roll_out(automaton, marks, size=(where.side, where.side))
-    result = score_texture(automaton, recipe, exemplar.image, rollout=rollout)
+    rollout = roll_out(automaton, marks, size=(where.side, where.side), samples=GROWTHS)
+    result = score_texture(automaton, recipe, exemplar.image, rollout=first(rollout, LOOKED))
     for name, mark in (("grown", rollout.marks[LOOK]), ("late", rollout.marks[-1])):
         save_picture(place / f"{name}.png", mark.pictures[0])
     return {
@@ -170,7 +176,38 @@ def score_ours(
         "bytes": (place / MODEL).stat().st_size,
         "channels": recipe.automaton.channels,
         "hidden": automaton.hidden,
-    } | result.to_dict()
+    } | (result.to_dict() | drift_of(rollout, exemplar.image, automaton.grid.wraps))
+
+
+def first(rollout: Rollout, count: int) -> Rollout:
+    """Take the first ``count`` growths of a roll-out."""
+    return replace(
+        rollout,
+        marks=tuple(replace(mark, pictures=mark.pictures[:count]) for mark in rollout.marks),
+        erased=rollout.erased[:count],
+        healed=rollout.healed[:count],
+    )
+
+
+def drift_of(rollout: Rollout, target: Tensor, wraps: str) -> dict[str, dict[str, float]]:
+    """Say how much farther from ``target`` a roll-out ends than it was when it had settled.
+
+    "drift" is the relative change of the mean over growths, "drift_error" its standard error, as
+    growths differ.
+    """
+    yardstick = Yardstick(target, [COMPACT])
+    settled, last = (
+        [yardstick(picture[None], wraps).distances for picture in mark.pictures]
+        for mark in (rollout.marks[SETTLED], rollout.marks[-1])
+    )
+    drift, error = {}, {}
+    for name in CHIEF:
+        before, after = ([each[name] for each in looks] for looks in (settled, last))
+        ratio = mean(after) / mean(before)
+        spread = [stdev(values) / mean(values) for values in (before, after)]
+        drift[name] = round(ratio - 1, 4)
+        error[name] = round(ratio * math.hypot(*spread) / math.sqrt(len(before)), 4)
+    return {"drift": drift, "drift_error": error}
 
 
 def score_published(path: Path, target: Path) -> dict[str, Any]:
@@ -235,10 +272,11 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
         "target; `part` is that of a part of the target to the whole, and no rule is asked to be "
         "closer. Our presets are trained through `compact` and by patches: the other networks are "
         "independent of them. *drift* is the change of `style compact` and of `patches` from three "
-        f"times the trained steps to the last look (usually {LATE} steps), *healed* what has come "
-        "back after half was erased, *copied* the side in pixels of the largest square taken over "
-        "from the target (and of the largest that the target itself repeats). Seconds are of one "
-        "processor thread. Made by `scripts/quality.py`.\n"
+        f"times the trained steps to the last look (usually {LATE} steps), a mean of {GROWTHS} "
+        "growths and its standard error in points; without an error it is of two, as all else is. "
+        "*healed* is what has come back after half was erased, *copied* the side in pixels of the "
+        "largest square taken over from the target (and of the largest that the target itself "
+        "repeats). Seconds are of one processor thread. Made by `scripts/quality.py`.\n"
     ]
     sized = [row for row in rows if "/" in row["by"]]
     plain = [row for row in rows if "/" not in row["by"]]
@@ -281,10 +319,7 @@ def _summary(rows: Sequence[dict[str, Any]], ours: Sequence[str], networks: list
             ratios = [geometric_mean(_ratio(a[key], b[key]) for key in keys) for a, b in pairs]
             closer = sum(ratio < 1 for ratio in ratios)
             cells.append(f"{closer} ({geometric_mean(ratios):.2f})" if ratios else "")
-        late = sum(
-            max(row["drift"].get(key, 0.0) for key in ("style compact", "patches")) > 0.1
-            for row in mine
-        )
+        late = sum(max(row["drift"].get(key, 0.0) for key in CHIEF) > 0.1 for row in mine)
         lines.append(f"| {name} | {len(pairs)} | {' | '.join(cells)} | {late} |")
     return "\n".join(lines) + "\n"
 
@@ -309,9 +344,8 @@ def _table(rows: Sequence[dict[str, Any]], networks: list[str]) -> str:
         look = look_of(row)
         cells = ["", row["by"], str(row.get("iterations", "")), str(row.get("seconds", ""))]
         cells += [_figure(look.get(name), name) for name in measures]
-        chief = ("style compact", "patches")
-        cells.append(" ".join(f"{row['drift'][k]:+.0%}" for k in chief if k in row["drift"]))
-        healed = [row["recovery"].get(k) for k in chief]
+        cells.append(" ".join(_change(row, name) for name in CHIEF if name in row["drift"]))
+        healed = [row["recovery"].get(name) for name in CHIEF]
         cells.append(" ".join(f"{value:.0%}" for value in healed if value is not None))
         cells += [str(row["copy"] or ""), ", ".join(fault["name"] for fault in row["faults"])]
         lines.append(f"| {' | '.join(cells)} |")
@@ -331,6 +365,11 @@ def _sizes(rows: Sequence[dict[str, Any]], networks: list[str]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     textures = ", ".join(sorted({row["texture"] for row in rows}))
     return "\n".join(lines) + f"\n\nMeans over {textures}; a step is one of 1024 x 1024 cells.\n"
+
+
+def _change(row: dict[str, Any], name: str) -> str:
+    error = row.get("drift_error", {}).get(name)
+    return f"{row['drift'][name]:+.0%}" + ("" if error is None else f" ±{100 * error:.0f}")
 
 
 def _figure(value: float | None, name: str) -> str:

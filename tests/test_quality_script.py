@@ -52,6 +52,9 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert [each["by"] for each in rows] == ["published", "draft training.pool_size=4"]
     assert [look["steps"] for look in rows[1]["looks"]] == [64, 192, 640]
+    assert rows[1]["samples"] == 2, "of which all is measured"
+    assert set(rows[1]["drift"]) == set(rows[1]["drift_error"]) == {"style compact", "patches"}
+    assert min(rows[1]["drift_error"].values()) > 0, "of several growths"
     same, seed = (each["looks"][-1]["style compact"] for each in rows)
     assert same < seed
     table = (tmp_path / "found.md").read_text()
@@ -67,6 +70,7 @@ def test_the_table_counts_who_is_closer(tmp_path: Path) -> None:
     rows = [
         row("a.png", "published", 0.3), row("a.png", "draft", 0.2, drift=0.5),
         row("b.png", "published", 0.3), row("b.png", "draft", 0.4),
+        row("b.png", "best", 0.2, drift=0.25) | {"drift_error": {"style compact": 0.08}},
         row("a.png", "draft 8/96", 0.25),
     ]  # fmt: skip
     (tmp_path / "targets").mkdir()
@@ -76,3 +80,4 @@ def test_the_table_counts_who_is_closer(tmp_path: Path) -> None:
     assert "| draft | 2 | 1 (0.94) | 1 (0.94) | 1 (0.94) | 1 |" in table
     assert "| draft 8/96 | 588 | 40 | 0.250 |" in table
     assert "| a.png | part |" in table
+    assert "| +25% ±8 +0% |" in table
