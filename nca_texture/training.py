@@ -7,7 +7,6 @@ from a snapshot is the run that was never stopped.
 import copy
 import math
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,11 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton, Init, grow_together
-from nca_texture.curriculum import Curriculum
 from nca_texture.judging import Verdict, judge_together, show
-from nca_texture.losses.base import Grown, Loss
-from nca_texture.losses.together import join
-from nca_texture.losses.total import TotalLoss
+from nca_texture.losses.base import Loss
+from nca_texture.losses.together import Scorer
 from nca_texture.noise import generator, stream
 from nca_texture.pool import Loan, Pool
 from nca_texture.soap import Soap
@@ -38,8 +35,6 @@ _RUN_AWAY = 100.0  # a state with a number beyond this does not come back: it st
 _ASLEEP = 1e-12  # a gradient below this moves nothing
 _MOST_RETRIES = 3
 _OPTIMISERS = {"adam": torch.optim.Adam, "soap": Soap}
-_ONE_BY_ONE = ("cpu",)  # devices where the losses of many models are asked one after the other
-_MOST_TRIALS = 25  # iterations run to find out how long one takes
 
 
 class TrainingError(RuntimeError):
@@ -172,7 +167,7 @@ def train_together(
         )
     for run, snapshot in zip(runs, resume or (), strict=resume is not None):
         run.restore(snapshot)
-    going, scorer = dict(enumerate(runs)), _Scorer()
+    going, scorer = dict(enumerate(runs)), Scorer()
     while True:
         for index in [i for i, run in going.items() if run.now.iteration >= plan.iterations]:
             going.pop(index).end()
@@ -185,38 +180,6 @@ def train_together(
         for index, outcome in zip(next_ones, outcomes, strict=True):
             if isinstance(outcome, TrainingError):
                 del going[index]
-
-
-def calibrate(automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, seconds: float) -> int:
-    """Turn a budget of ``seconds`` into a number of iterations, by running a few on a copy."""
-    return calibrate_together([automaton], [loss], plan, seconds)
-
-
-def calibrate_together(
-    automata: Sequence[CellularAutomaton], losses: Sequence[Loss], plan: TrainPlan, seconds: float
-) -> int:
-    """Turn a budget of ``seconds`` for all ``automata`` together into a number of iterations."""
-    mean = sum(plan.steps) // 2
-    trial = replace(plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0)
-    trial = replace(trial, curriculum=Curriculum(), from_seeds=0.0)  # the dearer part of them
-    twins = [copy.deepcopy(automaton) for automaton in automata]
-    times: list[float] = []
-    before = time.perf_counter()
-    for outcomes in train_together(twins, losses, trial):
-        for report in outcomes.values():
-            if isinstance(report, Report):
-                report.loss  # noqa: B018 - waits for the device
-        now = time.perf_counter()
-        times.append(now - before)
-        before = now
-        if len(times) >= 4 and sum(times) > min(10.0, 0.05 * seconds):
-            break
-    each = statistics.median(times[1:])
-    if plan.judge_every:
-        before = time.perf_counter()
-        judge_together(twins, losses, plan, "auto")
-        each += (time.perf_counter() - before) / plan.judge_every
-    return max(1, int(seconds / each))
 
 
 def equalise_gradients(module: nn.Module) -> None:
@@ -237,51 +200,7 @@ class _Batch:
     calm: Tensor  # [B] whether a state is as it was lent: nothing befell it
 
 
-class _Scorer:
-    """The losses of runs that go together.
-
-    On a CPU each is asked by itself: little is gained there by asking all at once, and so a run
-    gets the bits that it would get alone. Elsewhere they are one loss, where they can be.
-    """
-
-    def __init__(self) -> None:
-        self.losses: list[Loss] = []
-        self.joint: Loss | None = None
-
-    def score(
-        self, losses: list[Loss], grown: list[Grown], chances: list[torch.Generator]
-    ) -> list[tuple[dict[str, Tensor], Tensor]]:
-        """Score what each run has grown by its loss: its terms, name -> [B], and the sum [B]."""
-        device, batch = grown[0].image.device, len(grown[0].image)
-        if self.losses != losses:
-            self.losses = losses
-            alone = device.type in _ONE_BY_ONE or len(losses) == 1
-            alone = alone or grown[0].labels is not None
-            self.joint = None if alone else join(losses, batch)
-        if self.joint is None:
-            return [
-                _score(loss, part, chance)
-                for loss, part, chance in zip(losses, grown, chances, strict=True)
-            ]
-        names = ("image", "state", "ages", "before", "calm")
-        parts = {name: torch.cat([getattr(each, name) for each in grown]) for name in names}
-        everything = Grown(steps=grown[0].steps, progress=grown[0].progress, **parts)
-        terms, values = _score(self.joint, everything, chances[0])
-        apart = {name: value.split(batch) for name, value in terms.items()}
-        return [
-            ({name: parts[i] for name, parts in apart.items()}, each)
-            for i, each in enumerate(values.split(batch))
-        ]
-
-
-def _score(loss: Loss, grown: Grown, chance: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-    if not isinstance(loss, TotalLoss):
-        return {}, loss(grown, chance)
-    terms = loss.terms(grown, chance)
-    return terms, loss.combine(terms)
-
-
-def _advance(runs: Sequence["_Run"], scorer: _Scorer) -> list["Report | TrainingError"]:
+def _advance(runs: Sequence["_Run"], scorer: Scorer) -> list["Report | TrainingError"]:
     """Take the next iteration of ``runs``, which has the same number for all, as one batch.
 
     They have a plan and a seed in common, and so the number of steps.

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ARROWS = {
     "__main__": "cli",
     "cli": "__init__ quality export runs imports store presets loss_plans recipe training "
-    "train_plan surgery film wang motion render planning materials stills canvas "
+    "pace train_plan surgery film wang motion render planning materials stills canvas "
     "states maps seams images files automaton losses targets kernels noise devices "
     "names errors",
     "__init__": "store recipe training automaton perception grid",
@@ -28,7 +28,8 @@ ARROWS = {
     "experiments": "loss_plans recipe train_plan surgery curriculum targets",
     "loss_plans": "recipe",
     "recipe": "train_plan surgery losses targets automaton kernels grid",
-    "training": "judging treatments train_plan pool soap surgery curriculum losses automaton noise",
+    "pace": "training judging train_plan curriculum losses automaton",
+    "training": "judging treatments train_plan pool soap surgery losses automaton noise",
     "treatments": "train_plan pool damage automaton noise devices",
     "judging": "train_plan losses automaton noise",
     "train_plan": "curriculum damage automaton",
@@ -63,7 +64,8 @@ ARROWS = {
 
 # Of these parts, these only may be named: whoever measures a loss or reads a target is a recipe.
 ONLY = {
-    ("training", "losses"): {"base.Grown", "base.Loss", "together.join", "total.TotalLoss"},
+    ("training", "losses"): {"base.Loss", "together.Scorer"},
+    ("pace", "losses"): {"base.Loss"},
     ("judging", "losses"): {"base.Grown", "base.Loss"},
     ("store", "targets"): {"Exemplar"},
     ("runs", "targets"): {"Exemplar"},

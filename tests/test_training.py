@@ -23,6 +23,7 @@ from nca_texture.losses import build_loss
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.overflow import OverflowLoss
 from nca_texture.losses.total import TotalLoss
+from nca_texture.pace import calibrate
 from nca_texture.recipe import AutomatonPlan, Recipe
 from nca_texture.store import load, load_checkpoint, save, save_checkpoint
 from nca_texture.targets import Exemplar, draw_sample
@@ -31,7 +32,6 @@ from nca_texture.training import (
     Report,
     Snapshot,
     TrainingError,
-    calibrate,
     train,
 )
 

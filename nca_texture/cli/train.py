@@ -347,7 +347,7 @@ def _fitted(
     seconds: float,
 ) -> list[Job]:
     """Give ``jobs`` as many iterations as ``seconds`` have room for."""
-    from nca_texture.training import calibrate_together
+    from nca_texture.pace import calibrate_together
 
     count = calibrate_together(models, losses, jobs[0].recipe.training, seconds)
     return [replace(job, recipe=rescaled(job.recipe, count)) for job in jobs]
