@@ -35,9 +35,11 @@ class StillLoss(Loss):
 
     def forward(self, grown: Grown, generator: torch.Generator) -> Tensor:
         """Average the change of what is seen of each state; returns [B], 0 where it is free."""
-        unknown = grown.before is None or grown.calm is None or grown.ages is None
-        if unknown or grown.progress < self.begin:
-            return grown.state.new_zeros(len(grown.state), dtype=torch.float32)
+        free = grown.state.new_zeros(len(grown.state), dtype=torch.float32)
+        if grown.before is None or grown.calm is None or grown.ages is None:
+            return free
+        if grown.progress < self.begin:
+            return free
         seen = grown.image.shape[1]
         change = (grown.state[:, :seen].float() - grown.before[:, :seen].float()).abs()
         held = grown.calm & (grown.ages - grown.steps >= self.after)
