@@ -23,13 +23,19 @@ class Grown:
 
     def pick(self, places: Tensor) -> "Grown":
         """Return the samples at ``places`` [N]."""
+        own = self._of_samples().items()
+        return replace(self, **{name: value[places.to(value.device)] for name, value in own})
+
+    @staticmethod
+    def gather(parts: Sequence["Grown"]) -> "Grown":
+        """Make one batch of ``parts``, which tell the same things of their samples."""
+        names = parts[0]._of_samples()
+        whole = {name: torch.cat([each._of_samples()[name] for each in parts]) for name in names}
+        return replace(parts[0], **whole)
+
+    def _of_samples(self) -> dict[str, Tensor]:
         given = {each.name: getattr(self, each.name) for each in fields(self)}
-        picked = {
-            name: value[places.to(value.device)]
-            for name, value in given.items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **picked)
+        return {name: value for name, value in given.items() if isinstance(value, Tensor)}
 
 
 class Loss(nn.Module, ABC):

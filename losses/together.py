@@ -64,10 +64,7 @@ class Scorer:
                 _score(loss, part, chance)
                 for loss, part, chance in zip(losses, grown, chances, strict=True)
             ]
-        names = ("image", "state", "ages", "before", "calm")
-        parts = {name: torch.cat([getattr(each, name) for each in grown]) for name in names}
-        everything = Grown(steps=grown[0].steps, progress=grown[0].progress, **parts)
-        terms, values = _score(self.joint, everything, chances[0])
+        terms, values = _score(self.joint, Grown.gather(grown), chances[0])
         apart = {name: value.split(batch) for name, value in terms.items()}
         return [
             ({name: parts[i] for name, parts in apart.items()}, each)
