@@ -24,7 +24,7 @@ from nca_texture.automaton import (
     RuleKind,
     SeedKind,
 )
-from nca_texture.grid import Edge, Grid, Layout
+from nca_texture.grid import HEX_ROW, Edge, Grid, Layout
 from nca_texture.kernels.rule import Activation, Limits
 from nca_texture.losses import LOSSES, build_loss, has_option
 from nca_texture.losses.base import Loss
@@ -32,6 +32,7 @@ from nca_texture.losses.classes import ByClass
 from nca_texture.losses.moving import Moving
 from nca_texture.losses.pixel import premultiply
 from nca_texture.losses.total import TotalLoss
+from nca_texture.periods import periods, whole_sides
 from nca_texture.surgery import Event
 from nca_texture.targets import Exemplar
 from nca_texture.train_plan import TrainPlan
@@ -188,7 +189,10 @@ class Recipe:
 
 
 def fitted(recipe: Recipe, exemplar: Exemplar) -> Recipe:
-    """Give ``recipe`` what its picture decides: the classes and, of a growth, the grid."""
+    """Give ``recipe`` what its picture decides: the classes and the grid.
+
+    That is the grid of a growth, and with ``training.whole_periods`` that of a texture.
+    """
     plan, training = recipe.automaton, recipe.training
     if exemplar.classes:
         condition = "one-hot" if plan.condition == "none" else plan.condition
@@ -197,12 +201,24 @@ def fitted(recipe: Recipe, exemplar: Exemplar) -> Recipe:
         height, width = exemplar.image.shape[-2:]
         height, width = plan.grid().cells_for((height, width))
         training = dataclasses.replace(training, height=height, width=width)
+    elif training.whole_periods:
+        repeats = [_repeats(picture[None], plan.grid()) for picture in exemplar.image]
+        height, width = whole_sides(training.size, repeats)
+        training = dataclasses.replace(training, height=height, width=width)
     return dataclasses.replace(
         recipe,
         target=dataclasses.replace(recipe.target, classes=exemplar.classes),
         automaton=plan,
         training=training,
     )
+
+
+def _repeats(picture: Tensor, grid: Grid) -> tuple[float | None, float | None]:
+    """Find after how many cells (y, x) ``picture`` [1, C, H, W] repeats where a grid wraps."""
+    y, x = periods(picture)
+    if y is not None and grid.layout == "hex":
+        y /= HEX_ROW
+    return (y if "y" in grid.wraps else None), (x if "x" in grid.wraps else None)
 
 
 def goals_of(recipe: Recipe, exemplar: Exemplar) -> Tensor | None:

@@ -25,6 +25,7 @@ class TrainPlan:
     pool_size: int = 64
     width: int = 80  # cells; a growing picture has its own, with the padding
     height: int = 80  # cells
+    whole_periods: bool = False  # sides are moved to where what repeats in a texture comes out even
     aspect: float = 1.0  # the pool has grids up to so many times longer one way, of as many cells
     steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
     persistent: bool = True  # states are gone on with, from a pool; else all start from a seed

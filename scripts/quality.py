@@ -37,7 +37,7 @@ from nca_texture.presets import PRESETS
 from nca_texture.quality.measures import PATCHES, STYLE, Yardstick, at_hand
 from nca_texture.quality.rollout import Rollout, roll_out
 from nca_texture.quality.scorecard import score_picture, score_texture
-from nca_texture.recipe import Recipe, with_settings
+from nca_texture.recipe import Recipe, fitted, with_settings
 from nca_texture.runs import CHECKPOINT, MODEL, RunDirectory, SaveTimes
 from nca_texture.store import load_checkpoint, load_model
 from nca_texture.targets import Exemplar, read_target
@@ -135,7 +135,7 @@ def trained(
     # Milestones stay: a published recipe that is given less time is seen at its beginning.
     plan = replace(contender.recipe.training, iterations=iterations)
     target = replace(contender.recipe.target, source=exemplar.source)
-    recipe = replace(contender.recipe, training=plan, target=target)
+    recipe = fitted(replace(contender.recipe, training=plan, target=target), exemplar)
     resume, note = None, path / "seconds"
     if (path / CHECKPOINT).exists():
         resume, recipe, exemplar = load_checkpoint(path / CHECKPOINT)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.presets import PRESETS
-from nca_texture.recipe import with_settings
+from nca_texture.recipe import fitted, with_settings
 from nca_texture.targets import read_target
 from nca_texture.training import TrainingError, train
 
@@ -45,6 +45,7 @@ def run(path: Path, preset: str, seed: int) -> tuple[dict, list[Tensor]]:
     recipe = with_settings(PRESETS[preset].recipe, [f"training.seed={seed}"])
     goal = recipe.target
     exemplar = read_target(str(path), crop=goal.crop, exemplar_size=goal.exemplar_size)
+    recipe = fitted(recipe, exemplar)
     automaton = recipe.build_automaton()
     found = {"texture": path.name, "preset": preset, "seed": seed, "events": [], "error": ""}
     found |= {"threads": torch.get_num_threads(), "retries": 0, "redraws": 0, "losses": []}

@@ -426,6 +426,24 @@ def test_separate_models_are_those_that_would_be_trained_alone(
         assert logged(run) == logged(alone)
 
 
+def test_a_grid_is_moved_to_where_what_repeats_comes_out_even(command: Any, tmp_path: Path) -> None:
+    y, x = np.mgrid[:128, :128]
+    for name, height, width in (("tall", 60, 38), ("small", 43, 43)):
+        squares = (y * 2 // height + x * 2 // width) % 2 * 255
+        Image.fromarray(squares.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    whole = ["training.whole_periods=true", "training.width=96", "training.height=96"]
+    given = [word for each in whole for word in ("--set", each)]
+    done = command(["train", "tall.png", *given, "--dry-run"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "what repeats comes out even on 76x120 cells, and not on 96x96" in done.stderr
+    assert "parameters, 76x120 cells" in done.stderr
+    args = ["train", "tall.png", "small.png", "--separate", *given, "--dry-run"]
+    done = command(args, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "together they are trained on one grid, of 96x96 cells" in done.stderr
+    assert "parameters, 96x96 cells" in done.stderr
+
+
 def test_separate_runs_take_directories_that_are_free(command: Any, tmp_path: Path) -> None:
     args = ["train", "sample:zebra", "sample:zebra", "--separate", *TINY]
     done = command(args, tmp_path)

@@ -11,7 +11,7 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.kernels.smooth import blur
 from nca_texture.quality import variety
-from nca_texture.quality.diagnosis import FAULTS, Case, Plan, diagnose, structure
+from nca_texture.quality.diagnosis import FAULTS, Case, Plan, diagnose
 from nca_texture.quality.measures import Yardstick, seam
 from nca_texture.quality.rollout import Mark, cost, recovery, roll_out
 from nca_texture.quality.scorecard import (
@@ -349,15 +349,6 @@ def test_who_trained_with_wounds_is_told_more_than_to_do_so(
     assert [word for word in change.split() if "=" in word] == settings
 
 
-def test_structure_is_how_far_a_pattern_is_from_its_next() -> None:
-    y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
-    for period in (12, 24, 40):
-        squares = (((y // (period // 2)) + (x // (period // 2))) % 2).float()
-        light = squares + x / 50  # which changes nothing
-        assert structure(light.expand(1, 3, -1, -1)) == pytest.approx(period, abs=1)
-    assert structure(noise(1, 3, 96, 96)) <= 4
-
-
 def test_a_grid_smaller_than_the_structure_is_too_small() -> None:
     y, x = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
     target = (((y // 20) + (x // 20)) % 2).float().expand(1, 3, -1, -1)
@@ -372,6 +363,22 @@ def test_a_grid_smaller_than_the_structure_is_too_small() -> None:
     assert "training.width=64" in look(48, 128)
     assert "hear from others 16 cells away" in look(96, 32)
     assert look(96, 96) == ""
+
+
+def test_a_grid_has_to_be_long_where_the_structure_is() -> None:
+    tall = (torch.arange(128) % 60 < 30).float()[:, None]
+    fine = (torch.arange(128) % 20 < 10).float()
+    target = (tall + fine).remainder(2).expand(1, 3, -1, -1)
+    measure = Yardstick(target, [])
+
+    def look(height: int, width: int) -> str:
+        plan = Plan((height, width), (64, 128), 0.5, 128)
+        fault = FAULTS["receptive field"](Case(measure, (Mark(0, target, 1.0),), plan=plan))
+        return "" if fault is None else fault.saw + fault.change
+
+    assert look(120, 48) == ""
+    assert "60 cells long, the training grid has 80" in look(80, 120)
+    assert "training.width=120 training.height=96" in look(80, 120)
 
 
 def test_pictures_of_any_size_are_scored() -> None:

@@ -67,7 +67,7 @@ def separate_jobs(
     for source in sources:
         own = replace(recipe, target=replace(recipe.target, source=source, sources=()))
         own, exemplar = read_fitted(own, task, seed_at, quiet)
-        if jobs and own.training != jobs[0].recipe.training:
+        if jobs and own.task == "grow" and own.training != jobs[0].recipe.training:
             raise ValueError(
                 f"{exemplar.label or source} grows on another grid than {jobs[0].exemplar.label}; "
                 "pictures that are trained together need one size"
@@ -79,6 +79,11 @@ def separate_jobs(
             _given_place(path, force)
         taken.add(path.name.casefold())
         jobs.append(Job(path, own, exemplar))
+    if len({job.recipe.training.size for job in jobs}) > 1:
+        height, width = recipe.training.size
+        common.talk(f"together they are trained on one grid, of {width}x{height} cells", quiet)
+        shared = recipe.training
+        jobs = [replace(job, recipe=replace(job.recipe, training=shared)) for job in jobs]
     return jobs
 
 

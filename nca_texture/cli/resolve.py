@@ -90,7 +90,14 @@ def read_fitted(
     from nca_texture.recipe import fitted
 
     exemplar = read_exemplar(recipe, task, quiet)
-    recipe = fitted(recipe, exemplar)
+    asked, recipe = recipe.training.size, fitted(recipe, exemplar)
+    if recipe.task == "texture" and recipe.training.size != asked:
+        height, width = recipe.training.size
+        common.talk(
+            f"  what repeats comes out even on {width}x{height} cells, and not on "
+            f"{asked[1]}x{asked[0]}",
+            quiet,
+        )
     if seed_at is not None:
         if recipe.task != "grow":
             raise ValueError("a texture grows everywhere at once; --seed-at is for --task grow")

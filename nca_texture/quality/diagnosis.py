@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.losses.networks import COMPACT
+from nca_texture.periods import structure
 from nca_texture.quality.measures import COLOUR, PATCHES, STYLE, Yardstick
 from nca_texture.quality.rollout import Mark
 
@@ -26,7 +27,6 @@ _DRIFTS, _DRIFTS_BY = 1.3, 0.1  # times, and in units of a distance
 _HEALS = 0.5  # share of the harm
 _MIRRORED, _MIRRORED_BY = 0.75, 0.1
 _PERIODS = 1.5  # of the structure that have to fit into a training grid
-_PERIODIC = 0.25  # correlation of a structure with the next one
 
 
 @dataclass(frozen=True)
@@ -200,28 +200,31 @@ def _more_wounds(every: int | None) -> str:
 def _small_field(case: Case) -> Fault | None:
     if case.plan is None:
         return None
-    length = structure(case.target[:1])
-    room = min(case.plan.grid)
-    reached = case.plan.steps[1] * case.plan.fire_rate
-    if length * _PERIODS <= room and length / 2 <= reached:
-        return None
-    side = max(8, int(case.plan.longer_side * min(room / _PERIODS, 2 * reached) / length))
-    least = round(_PERIODS * length / 16 + 0.5) * 16
+    lengths, grid = structure(case.target[:1]), case.plan.grid
+    length, room = max(zip(lengths, grid, strict=True), key=lambda axis: axis[0] / axis[1])
+    reached, longest = case.plan.steps[1] * case.plan.fire_rate, max(lengths)
     if length * _PERIODS > room:
         saw = f"the target's structure is {length} cells long, the training grid has {room}"
-        bigger = f"training.width={least} training.height={least}"
-    else:
+        height, width = (
+            max(cells, round(_PERIODS * each / 16 + 0.5) * 16)
+            for each, cells in zip(lengths, grid, strict=True)
+        )
+        bigger = f"training.width={width} training.height={height}"
+    elif longest / 2 > reached:
         saw = (
-            f"the target's structure is {length} cells long, and within "
+            f"the target's structure is {longest} cells long, and within "
             f"{case.plan.steps[1]} steps cells hear from others {reached:.0f} cells away"
         )
         bigger = (
-            f"training.steps=[{case.plan.steps[0]}, {int(length / 2 / case.plan.fire_rate) + 1}]"
+            f"training.steps=[{case.plan.steps[0]}, {int(longest / 2 / case.plan.fire_rate) + 1}]"
         )
+    else:
+        return None
+    share = min(room / _PERIODS / length, 2 * reached / longest)
     return Fault(
         "receptive field",
         f"{saw}: too small to learn how its parts lie together",
-        f"use --exemplar-size {side}, or set {bigger}",
+        f"use --exemplar-size {max(8, int(case.plan.longer_side * share))}, or set {bigger}",
     )
 
 
@@ -264,50 +267,6 @@ TURNS: dict[str, Callable[[Tensor], Tensor]] = {
     "turned by a quarter": lambda picture: picture.rot90(1, (2, 3)),
     "turned back by a quarter": lambda picture: picture.rot90(-1, (2, 3)),
 }
-
-
-def structure(target: Tensor) -> int:
-    """Find after how many cells the structure of ``target`` [1, 3, H, W] repeats.
-
-    The shortest distance, in the direction in which it is longest, of a peak of the
-    autocorrelation; the distance at which it fades where nothing repeats. What changes only
-    from one end to the other, as light does, is taken away first.
-    """
-    height, width = target.shape[-2:]
-    flat = target - _trend(target)
-    padded = F.pad(flat, [0, width, 0, height])
-    power = torch.fft.rfft2(padded).abs().square().sum(1)
-    whole = torch.fft.irfft2(power, s=padded.shape[-2:])[0]
-    ones = F.pad(torch.ones(1, 1, height, width), [0, width, 0, height])
-    pairs = torch.fft.irfft2(torch.fft.rfft2(ones).abs().square(), s=padded.shape[-2:])[0, 0]
-    found = whole / pairs.to(whole).clamp(min=1)
-    found = found / found[0, 0].clamp(min=1e-12)
-    most = min(height, width) // 2
-    return max(
-        _period([found[0, k].item() for k in range(most)]),
-        _period([found[k, 0].item() for k in range(most)]),
-    )
-
-
-def _period(course: list[float]) -> int:
-    """Find the first peak of an autocorrelation after it has fallen; how far it falls if none."""
-    lowest = min(range(len(course)), key=course.__getitem__)
-    fallen = next((k for k, value in enumerate(course) if value < 0.1), lowest)
-    for k in range(fallen + 1, len(course) - 1):
-        peak = course[k - 1] <= course[k] >= course[k + 1]
-        if peak and course[k] > _PERIODIC and course[k] >= 0.8 * max(course[fallen:]):
-            return k
-    return fallen
-
-
-def _trend(target: Tensor) -> Tensor:
-    """Fit a paraboloid to each colour of ``target`` [1, 3, H, W]."""
-    height, width = target.shape[-2:]
-    y = torch.linspace(-1, 1, height, device=target.device)[:, None].expand(height, width)
-    x = torch.linspace(-1, 1, width, device=target.device).expand(height, width)
-    basis = torch.stack([torch.ones_like(x), x, y, x * y, x * x, y * y]).flatten(1)
-    weights = target.flatten(2) @ torch.linalg.pinv(basis)
-    return (weights @ basis).view_as(target)
 
 
 def _contrast(pictures: Tensor) -> float:

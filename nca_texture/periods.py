@@ -1,0 +1,138 @@
+"""After how many cells a texture repeats, and which grids have room for whole periods of it."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_REPEATS = 0.25  # correlation of a structure with the next one; less is chance
+_STEP = 4  # cells: networks can halve sides twice
+_SMALLER, _LARGER = 0.75, 1.15  # of the cells that were asked for
+_LONGER = 2.0  # times one way than the other
+_WORTH = 0.03  # of a period: what is stretched less stays as it is
+# What a grid of other proportions costs, in units of what stretching a period costs.
+_OTHER_AREA, _OTHER_SHAPE = 0.01, 0.004
+
+
+def structure(target: Tensor) -> tuple[int, int]:
+    """Find after how many cells the structure of ``target`` [1, 3, H, W] repeats along (y, x).
+
+    The shortest distance of a peak of the autocorrelation; the distance at which it fades where
+    nothing repeats. What changes only from one end to the other, as light does, is taken away
+    first.
+    """
+    found = _autocorrelation(target)
+    most = min(target.shape[-2:]) // 2
+    y, x = found[:most, 0].tolist(), found[0, :most].tolist()
+    return _first_peak(y) or _fallen(y), _first_peak(x) or _fallen(x)
+
+
+def periods(target: Tensor) -> tuple[float | None, float | None]:
+    """Find after how many cells ``target`` [1, 3, H, W] repeats along (y, x), or None.
+
+    Along an axis, not along the pattern: a torus closes along its axes. To a fraction of a cell, as
+    far peaks of the autocorrelation tell it.
+    """
+    found = _autocorrelation(target)
+    most = min(target.shape[-2:]) // 2
+    return _period(found[:, 0].tolist(), most), _period(found[0].tolist(), most)
+
+
+def whole_sides(
+    size: tuple[int, int], repeats: Sequence[tuple[float | None, float | None]]
+) -> tuple[int, int]:
+    """Find sides (height, width) near ``size`` that all of ``repeats`` (y, x) fit into whole times.
+
+    A pattern has to come out even on a torus: a rule learns to stretch it by what is missing, and
+    on every other grid goes on looking for a period that fits. ``size`` itself is returned where
+    that is little, or where nothing repeats.
+    """
+
+    def cost(sides: tuple[int, int]) -> float:
+        ratios = [math.log(side / asked) for side, asked in zip(sides, size, strict=True)]
+        other = _OTHER_AREA * sum(ratios) ** 2 + _OTHER_SHAPE * (ratios[0] - ratios[1]) ** 2
+        return other + sum(
+            _stretch(side, period) ** 2
+            for each in repeats
+            for side, period in zip(sides, each, strict=True)
+            if period
+        )
+
+    best = min(_sides_near(size), key=cost, default=size)
+    return best if cost(size) - cost(best) > _WORTH**2 else size
+
+
+def _stretch(side: int, period: float) -> float:
+    """By which share of itself a period is stretched to fit into ``side``."""
+    return side / (max(1, round(side / period)) * period) - 1
+
+
+def _sides_near(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """List sides with about as many cells as ``size``, none much longer one way."""
+    cells, aspect = size[0] * size[1], size[0] / size[1]
+    for height in range(_STEP, 2 * size[0] + 1, _STEP):
+        for width in range(_STEP, 2 * size[1] + 1, _STEP):
+            fits = _SMALLER <= height * width / cells <= _LARGER
+            if fits and 1 / _LONGER <= height / width / aspect <= _LONGER:
+                yield height, width
+
+
+def _autocorrelation(target: Tensor) -> Tensor:
+    """Correlate ``target`` [1, 3, H, W] with itself, moved by (y, x); [H, W], 1 at (0, 0)."""
+    height, width = target.shape[-2:]
+    flat = target - _trend(target)
+    padded = F.pad(flat, [0, width, 0, height])
+    power = torch.fft.rfft2(padded).abs().square().sum(1)
+    whole = torch.fft.irfft2(power, s=padded.shape[-2:])[0]
+    ones = F.pad(torch.ones(1, 1, height, width), [0, width, 0, height])
+    pairs = torch.fft.irfft2(torch.fft.rfft2(ones).abs().square(), s=padded.shape[-2:])[0, 0]
+    found = whole / pairs.to(whole).clamp(min=1)
+    return (found / found[0, 0].clamp(min=1e-12))[:height, :width]
+
+
+def _fallen(course: list[float]) -> int:
+    """Find where an autocorrelation has fallen."""
+    lowest = min(range(len(course)), key=course.__getitem__)
+    return next((k for k, value in enumerate(course) if value < 0.1), lowest)
+
+
+def _first_peak(course: list[float]) -> int | None:
+    """Find the first high peak of an autocorrelation after it has fallen; None where none is."""
+    fallen = _fallen(course)
+    for k in range(fallen + 1, len(course) - 1):
+        peak = course[k - 1] <= course[k] >= course[k + 1]
+        if peak and course[k] > _REPEATS and course[k] >= 0.8 * max(course[fallen:]):
+            return k
+    return None
+
+
+def _period(course: list[float], most: int) -> float | None:
+    """Find the first peak within ``most``, then multiples of it, each telling it more exactly."""
+    lowest = min(course[:most])
+    if lowest > 1 - _REPEATS:  # all of it is alike along this axis
+        return None
+    if lowest > 0:  # what is alike all over hides how far it falls
+        course = [(each - lowest) / (1 - lowest) for each in course]
+    first = _first_peak(course[:most])
+    if first is None:
+        return None
+    period, far = float(first), 3 * len(course) // 4  # beyond, few pairs are left
+    for times in range(2, int(far / period) + 1):
+        around = range(round((times - 0.25) * period), round((times + 0.25) * period) + 1)
+        place = max((k for k in around if k < far), key=course.__getitem__, default=None)
+        if place is None or course[place] < _REPEATS:
+            break
+        period = place / times
+    return period
+
+
+def _trend(target: Tensor) -> Tensor:
+    """Fit a paraboloid to each colour of ``target`` [1, 3, H, W]."""
+    height, width = target.shape[-2:]
+    y = torch.linspace(-1, 1, height, device=target.device)[:, None].expand(height, width)
+    x = torch.linspace(-1, 1, width, device=target.device).expand(height, width)
+    basis = torch.stack([torch.ones_like(x), x, y, x * y, x * x, y * y]).flatten(1)
+    weights = target.flatten(2) @ torch.linalg.pinv(basis)
+    return (weights @ basis).view_as(target)
