@@ -64,14 +64,9 @@ class Pool:
         ages = torch.zeros_like(classes) if ages is None else ages
         self.ages = ages.to(states.device, torch.long, copy=True)
 
-    def take(self, batch: int, generator: torch.Generator, first: int = 0) -> Loan:
-        """Lend ``batch`` different states of one size, drawn with the CPU ``generator``.
-
-        That which comes first is from the places from ``first`` on.
-        """
+    def take(self, batch: int, generator: torch.Generator) -> Loan:
+        """Lend ``batch`` different states of one size, drawn with the CPU ``generator``."""
         places = torch.randperm(len(self.states), generator=generator)
-        at = int((places >= first).int().argmax())
-        places = torch.cat([places[at : at + 1], places[:at], places[at + 1 :]])
         turn = int(places[0]) % len(self.sizes)
         return self.lend(places[places % len(self.sizes) == turn][:batch])
 

@@ -32,7 +32,6 @@ class TrainPlan:
     from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
     reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
-    elders: float = 0.0  # the share of the pool that never starts anew, and grows ever older
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
     damage_every: int = 1  # that is done every so often
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
@@ -71,11 +70,6 @@ class TrainPlan:
             if getattr(self, name) not in known:
                 value = getattr(self, name)
                 raise ValueError(f"training.{name} is {value!r}; choose from {', '.join(known)}")
-        if not 0 <= self.elders <= 1 - 1 / self.pool_size:
-            raise ValueError(
-                f"training.elders is {self.elders}; give a share from 0 to less than 1 that leaves "
-                f"one of the {self.pool_size} states of the pool to start anew"
-            )
         if self.batch_size > self.pool_size:
             raise ValueError(
                 f"training.batch_size {self.batch_size} exceeds training.pool_size "
@@ -129,11 +123,6 @@ class TrainPlan:
             raise ValueError(
                 "training.damage needs states that are gone on with; set training.persistent"
             )
-
-    @property
-    def elder_places(self) -> int:
-        """How many places of the pool, its first, hold states that never start anew."""
-        return math.floor(self.elders * self.pool_size)
 
     @property
     def size(self) -> tuple[int, int]:

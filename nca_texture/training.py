@@ -339,15 +339,12 @@ class _Run:
         """Draw all that the next iteration draws, but for what the loss does."""
         plan, iteration = self.plan, self.now.iteration
         chance = generator(plan.seed, iteration)
+        loan = self.pool.take(plan.batch_size, chance)
         all_new = plan.starts_from_seeds(iteration)
-        new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
-        elders = plan.elder_places if new and not all_new else 0
-        loan = self.pool.take(plan.batch_size, chance, elders)
         if not all_new and (plan.reseed == "worst" or plan.damages(iteration)):
             loan = self._worst_first(loan)
-        if elders:
-            loan = loan.sorted((loan.places < elders).int().argsort(stable=True))
         states, classes = loan.states.clone(), loan.classes.clone()  # treatments work in place
+        new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
         if new:
             sow(loan, self.automaton, plan, iteration, new)
         least, most = plan.steps

@@ -121,8 +121,8 @@ class Spy:
         self.seeds: list[list[int]] = []
         take, grow = Pool.take, CellularAutomaton.grow
 
-        def spy_take(pool: Pool, batch: int, generator: torch.Generator, first: int) -> Any:
-            loan = take(pool, batch, generator, first)
+        def spy_take(pool: Pool, batch: int, generator: torch.Generator) -> Any:
+            loan = take(pool, batch, generator)
             self.drawn.append(loan.places.tolist())
             return loan
 

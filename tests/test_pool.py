@@ -36,15 +36,6 @@ def test_a_pool_lends_without_repetition_and_takes_back() -> None:
     assert seen == set(range(6))
 
 
-def test_a_pool_lends_one_of_those_that_are_asked_for_first() -> None:
-    pool = Pool(torch.zeros(6, 4, 3, 5))
-    chance = torch.Generator().manual_seed(0)
-    begins = [pool.take(3, chance, 4).places.tolist() for _ in range(60)]
-    assert {places[0] for places in begins} == {4, 5}
-    assert {place for places in begins for place in places} == set(range(6))
-    assert all(len(set(places)) == 3 for places in begins)
-
-
 def test_a_pool_keeps_no_graph_and_not_the_callers_states() -> None:
     given = torch.zeros(2, 4, 3, 3)
     pool = Pool(given)
@@ -211,31 +202,7 @@ def test_the_worst_of_a_batch_starts_anew_and_the_best_is_damaged() -> None:
     assert 0.1 < gone < 0.95
 
 
-@pytest.mark.parametrize("reseed", ["turn", "worst"])
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_elders_never_start_anew_and_others_do(reseed: str, batch_size: int) -> None:
-    plan = small_plan(
-        iterations=60, batch_size=batch_size, pool_size=6, elders=0.5, reseed=reseed,
-        reseed_every=4, damage=1, damage_every=3, steps=(2, 2),
-    )  # fmt: skip
-    assert plan.elder_places == 3
-    loss, before = Watching(), torch.zeros(3, dtype=torch.long)
-    for report in train(awake(seed_kind="noise"), loss, plan):
-        grown, elders = loss.shown[-1], report._run.pool.ages[:3].clone()
-        assert grown.ages is not None
-        if (report.iteration - 1) % 4 == 0:
-            assert grown.ages[0] == 2, "one was sown just now"
-        assert (elders >= before).all()
-        before = elders
-    drawn = before.sum().item() / 2
-    assert drawn > 45 * batch_size / 2 * 0.6, "as often as others, when none is sown"
-
-
 def test_plans_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="leaves one of the 5 states"):
-        small_plan(elders=1.0)
-    with pytest.raises(ValueError, match="leaves one of the 5 states"):
-        small_plan(elders=-0.1)
     with pytest.raises(ValueError, match="leave nothing"):
         growing_plan(damage=3, switch=1)
     with pytest.raises(ValueError, match="gone on with"):
