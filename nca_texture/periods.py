@@ -45,9 +45,8 @@ def whole_sides(
 ) -> tuple[int, int]:
     """Find sides (height, width) near ``size`` that all of ``repeats`` (y, x) fit into whole times.
 
-    A pattern has to come out even on a torus: a rule learns to stretch it by what is missing, and
-    on every other grid goes on looking for a period that fits. ``size`` itself is returned where
-    that is little, or where nothing repeats.
+    A pattern has to come out even on a torus, and a rule learns it stretched by what is missing.
+    ``size`` itself is returned where that is little, or where nothing repeats.
     """
 
     def cost(sides: tuple[int, int]) -> float:
