@@ -13,6 +13,8 @@ from nca_texture.noise import generator, sample_seeds, stream
 from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 14  # a stream of a run's chance, apart from those of training.py
+_MULTIPLES = (1, 2, 4, 16, 64)  # of the longest growth of a batch, and then the last step
+_SOON = 16  # of these multiples; what comes later shows how a rule ages
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,14 @@ class Verdict:
 
     @property
     def best_steps(self) -> int:
-        """The first mark about as good as the best: how long to grow a picture by default."""
-        enough = min(self.losses) + 0.1 * abs(min(self.losses))
-        return next(m for m, loss in zip(self.marks, self.losses, strict=True) if loss <= enough)
+        """The first mark about as good as the best of a short growth: how long to grow by default.
+
+        A growth is short up to 16 times the first mark: nobody waits for a little more order.
+        """
+        count = sum(mark <= _SOON * self.marks[0] for mark in self.marks)
+        losses = self.losses[:count]
+        enough = min(losses) + 0.1 * abs(min(losses))
+        return next(m for m, loss in zip(self.marks, losses, strict=False) if loss <= enough)
 
 
 def judge(
@@ -47,7 +54,7 @@ def judge_together(
     """Judge many, which have a plan in common, as one batch; see ``judge``."""
     most = plan.steps[1]
     last = max(plan.judge_steps, most)
-    marks = sorted({min(mark, last) for mark in (most, 2 * most, 4 * most, last)})
+    marks = sorted({min(multiple * most, last) for multiple in _MULTIPLES} | {last})
     seed, classes = stream(plan.seed, _CHANCE), automata[0].classes
     count = max(plan.batch_size, classes)
     seeds = sample_seeds(seed, count) * len(automata)

@@ -18,7 +18,7 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.grid import Grid
 from nca_texture.images import write_png
-from nca_texture.judging import judge
+from nca_texture.judging import Verdict, judge
 from nca_texture.losses import build_loss
 from nca_texture.losses.base import Grown, Loss
 from nca_texture.losses.overflow import OverflowLoss
@@ -379,6 +379,21 @@ def test_judging_is_always_alike_and_changes_nothing() -> None:
 
     with_judging = small_plan(judge_every=1, judge_steps=9)
     assert losses_of(with_judging) == losses_of(small_plan())
+
+
+def test_a_long_roll_out_looks_at_a_rule_of_every_age() -> None:
+    assert judge(awake(), ToColour(), small_plan(judge_steps=300)).marks == (4, 8, 16, 64, 256, 300)
+    assert judge(awake(), ToColour(), small_plan(judge_steps=3)).marks == (4,)
+
+
+def test_nobody_waits_for_a_little_more_order() -> None:
+    marks, picture = (4, 8, 16, 64, 256, 300), torch.zeros(3, 1, 1)
+    for losses, steps in (
+        ((1.0, 0.9, 0.8, 0.5, 0.1, 0.05), 64),
+        ((1.0, 0.9, 0.52, 0.5, 0.1, 0.05), 16),
+        ((0.5, 0.6, 0.7, 0.8, 0.1, 0.05), 4),
+    ):
+        assert Verdict(0.0, marks, losses, picture).best_steps == steps
 
 
 def test_a_roll_out_that_runs_away_is_never_the_best() -> None:
