@@ -12,6 +12,7 @@ from nca_texture.judging import judge_together
 from nca_texture.losses.base import Loss
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import Report, train_together
+from nca_texture.wide import age_on
 
 _MOST_TRIALS = 25  # iterations run to find out how long one takes
 
@@ -26,7 +27,9 @@ def calibrate_together(
 ) -> int:
     """Turn a budget of ``seconds`` for all ``automata`` together into a number of iterations."""
     mean = sum(plan.steps) // 2
-    trial = replace(plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0)
+    trial = replace(
+        plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0, window_every=0
+    )
     trial = replace(trial, curriculum=Curriculum(), from_seeds=0.0)  # the dearer part of them
     twins = [copy.deepcopy(automaton) for automaton in automata]
     times: list[float] = []
@@ -45,4 +48,9 @@ def calibrate_together(
         before = time.perf_counter()
         judge_together(twins, losses, plan, "auto")
         each += (time.perf_counter() - before) / plan.judge_every
+    if plan.window_every:
+        before = time.perf_counter()
+        for twin in twins:
+            age_on(None, twin, plan, 0, "auto")
+        each += (time.perf_counter() - before) / plan.window_every
     return max(1, int(seconds / each))

@@ -31,6 +31,7 @@ from nca_texture.recipe import AutomatonPlan, Recipe, from_dict, to_dict
 from nca_texture.targets import Exemplar
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import Snapshot
+from nca_texture.wide import Wide
 
 FORMAT = "nca-texture/1"
 CHECKPOINT_FORMAT = "nca-texture-checkpoint/1"
@@ -176,6 +177,8 @@ def save_checkpoint(
     for name in ("pool_classes", "pool_ages"):
         if (values := getattr(snapshot, name)) is not None:
             tensors[name] = values
+    if snapshot.wide is not None:
+        tensors |= {f"wide.{k}": v for k, v in vars(snapshot.wide).items()}
     tensors["exemplar"] = exemplar.image
     state = snapshot.optimizer["state"]
     for index, moments in state.items():
@@ -211,6 +214,7 @@ def load_checkpoint(path: str | Path) -> tuple[Snapshot, Recipe, Exemplar]:
             pool=tensors["pool"],
             pool_classes=tensors.get("pool_classes"),
             pool_ages=tensors.get("pool_ages"),
+            wide=Wide(**wide) if (wide := _under("wide.", tensors)) else None,
             **numbers,
         )
         recipe = from_dict(Recipe, about["recipe"])

@@ -32,6 +32,7 @@ class TrainPlan:
     from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
     reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
+    window_every: int = 0  # so often a sample is cut out of a larger grid grown old; 0: never
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
     damage_every: int = 1  # that is done every so often
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
@@ -89,7 +90,10 @@ class TrainPlan:
         for name in ("decay", "clip_norm"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
-        for name in ("judge_every", "judge_steps", "warmup", "weight_decay", "damage", "switch"):
+        for name in (
+            "judge_every", "judge_steps", "warmup", "weight_decay", "damage", "switch",
+            "window_every",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
         if self.damage + self.switch >= self.batch_size > 1 or self.damage > self.batch_size:
@@ -123,6 +127,11 @@ class TrainPlan:
             raise ValueError(
                 "training.damage needs states that are gone on with; set training.persistent"
             )
+        if self.window_every and (self.curriculum.threshold or not self.persistent):
+            raise ValueError(
+                "training.window_every lends a pool what grew on a larger grid; set it to 0 where "
+                "training does not go on with states, or starts from pictures by a curriculum"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -148,6 +157,16 @@ class TrainPlan:
     def starts_from_seeds(self, iteration: int) -> bool:
         """Whether every sample of an iteration starts from a seed."""
         return not self.persistent or iteration < self.from_seeds * self.iterations
+
+    def cuts_window(self, iteration: int) -> bool:
+        """Whether a sample is replaced by a window of a larger grid before an iteration.
+
+        A quarter of their turn after it begins: seeds and wounds, when they have the same or half
+        of it, come at other times.
+        """
+        every = self.window_every
+        due = every > 0 and iteration % every == every // 4
+        return due and not self.starts_from_seeds(iteration)
 
     def damages(self, iteration: int) -> bool:
         """Whether samples are damaged before an iteration."""

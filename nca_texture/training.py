@@ -23,7 +23,8 @@ from nca_texture.pool import Loan, Pool
 from nca_texture.soap import Soap
 from nca_texture.surgery import Theatre
 from nca_texture.train_plan import TrainPlan
-from nca_texture.treatments import RESEED, hurt, sow, switch, teach
+from nca_texture.treatments import RESEED, hurt, overlook, sow, switch, teach
+from nca_texture.wide import Wide, age_on
 
 # Streams of a run's chance, apart from those of noise.py, judging.py and treatments.py.
 _FIRE, _POOL, _REDRAW, _SORT = 11, 13, 15, 16
@@ -51,6 +52,7 @@ class Snapshot:
     pool: Tensor
     pool_classes: Tensor | None = None  # of its states; None where there is one class
     pool_ages: Tensor | None = None  # of its states, in steps; None where they were not kept
+    wide: Wide | None = None  # the larger grid; None without one, or where it was not kept
     levels: list[float] = field(default_factory=list)  # how hard the lessons of a curriculum are
     learning_rate_scale: float = 1.0
     retries: int = 0
@@ -167,6 +169,12 @@ def train_together(
         )
     for run, snapshot in zip(runs, resume or (), strict=resume is not None):
         run.restore(snapshot)
+    edges, seeds = automata[0].grid.edges, automata[0].seed_kind
+    if plan.window_every and (set(edges) != {"torus"} or seeds == "cell"):
+        raise ValueError(
+            "training.window_every cuts windows out of a larger torus that is full of a texture; "
+            "set it to 0 on a grid with another edge, and where a picture grows from a cell"
+        )
     going, scorer = dict(enumerate(runs)), Scorer()
     while True:
         for index in [i for i, run in going.items() if run.now.iteration >= plan.iterations]:
@@ -347,6 +355,12 @@ class _Run:
         new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
         if new:
             sow(loan, self.automaton, plan, iteration, new)
+        elif plan.cuts_window(iteration):
+            self.now.wide = age_on(self.now.wide, self.automaton, plan, iteration, self.kernel)
+            if bool((self.now.wide.state.abs() < _RUN_AWAY).all()):
+                overlook(loan, self.now.wide, chance)
+            else:
+                self.now.wide = None
         least, most = plan.steps
         if plan.curriculum.threshold:
             least, most = plan.curriculum.steps_at(self.now.levels, plan.steps)
@@ -475,7 +489,7 @@ class _Run:
                 "the rule never woke up: nothing it does changes the loss after three new draws "
                 "of its weights; use another seed, automaton.seed_kind or automaton.init"
             )
-        draw = stream(self.plan.seed, _REDRAW, self.now.redraws)
+        draw, self.now.wide = stream(self.plan.seed, _REDRAW, self.now.redraws), None
         self.automaton.draw_weights(self.init, draw)
         self._begin()
         self.now.first_loss = None

@@ -1,7 +1,7 @@
 """What befalls states that a pool lent, before the rule grows them: each changes a loan in place.
 
-Some start anew, some from what a lesson leaves of the target, some are cut, some are told that they
-are of another class.
+Some start anew, some from what a lesson leaves of the target, some give way to a window of a larger
+grid, some are cut, some are told that they are of another class.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from nca_texture.devices import send
 from nca_texture.noise import stream
 from nca_texture.pool import Loan
 from nca_texture.train_plan import TrainPlan
+from nca_texture.wide import Wide, window
 
 RESEED = 12  # the stream of chance that seeds are drawn from in the course of a run
 
@@ -29,6 +30,12 @@ def sow(
     loan.states[:count] = automaton.seed(count, loan.size, seed=seed, classes=classes)
     loan.classes[:count] = send(classes, loan.classes.device)
     loan.ages[:count] = 0
+
+
+def overlook(loan: Loan, wide: Wide, chance: torch.Generator) -> None:
+    """Let the first sample be a window of ``wide``, whose edges do not fit together."""
+    loan.states[0] = window(wide, loan.size, chance)
+    loan.classes[:1], loan.ages[:1] = wide.classes, wide.ages
 
 
 def teach(

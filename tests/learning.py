@@ -13,6 +13,7 @@ from nca_texture.losses.base import Grown, Loss
 from nca_texture.pool import Pool
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import train
+from nca_texture.wide import Wide
 
 
 class ToColour(Loss):
@@ -86,6 +87,8 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(other, Tensor) and torch.equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, Wide):
+        return isinstance(other, Wide) and same(vars(one), vars(other))
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other

@@ -73,6 +73,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"gradients": "clip", "warmup": 5},
     ),
     "soap": ({}, {"optimiser": "soap", "from_seeds": 0.4}),
+    "windows": ({"seed_kind": "noise"}, {"window_every": 4}),
 }
 
 
