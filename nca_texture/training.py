@@ -23,7 +23,7 @@ from nca_texture.pool import Loan, Pool
 from nca_texture.soap import Soap
 from nca_texture.surgery import Theatre
 from nca_texture.train_plan import TrainPlan
-from nca_texture.treatments import RESEED, hurt, overlook, sow, switch, teach
+from nca_texture.treatments import RESEED, hurt, sow, switch, teach, transplant
 from nca_texture.wide import Wide, age_on
 
 # Streams of a run's chance, apart from those of noise.py, judging.py and treatments.py.
@@ -322,6 +322,7 @@ class _Run:
     def _begin(self) -> None:
         """Fill the pool with seeds and start the optimiser afresh."""
         plan = self.plan
+        self.now.wide = None
         seed = stream(plan.seed, _POOL, self.now.redraws)
         # Without persistence nothing is lent twice: no more states are needed than a batch has.
         count = plan.pool_size if plan.persistent else plan.batch_size
@@ -355,10 +356,10 @@ class _Run:
         new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
         if new:
             sow(loan, self.automaton, plan, iteration, new)
-        elif plan.cuts_window(iteration):
+        if plan.cuts_window(iteration) and new < plan.batch_size:
             self.now.wide = age_on(self.now.wide, self.automaton, plan, iteration, self.kernel)
             if bool((self.now.wide.state.abs() < _RUN_AWAY).all()):
-                overlook(loan, self.now.wide, chance)
+                transplant(loan, self.now.wide, chance, new)
             else:
                 self.now.wide = None
         least, most = plan.steps
@@ -489,7 +490,7 @@ class _Run:
                 "the rule never woke up: nothing it does changes the loss after three new draws "
                 "of its weights; use another seed, automaton.seed_kind or automaton.init"
             )
-        draw, self.now.wide = stream(self.plan.seed, _REDRAW, self.now.redraws), None
+        draw = stream(self.plan.seed, _REDRAW, self.now.redraws)
         self.automaton.draw_weights(self.init, draw)
         self._begin()
         self.now.first_loss = None

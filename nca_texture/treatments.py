@@ -32,10 +32,10 @@ def sow(
     loan.ages[:count] = 0
 
 
-def overlook(loan: Loan, wide: Wide, chance: torch.Generator) -> None:
-    """Let the first sample be a window of ``wide``, whose edges do not fit together."""
-    loan.states[0] = window(wide, loan.size, chance)
-    loan.classes[:1], loan.ages[:1] = wide.classes, wide.ages
+def transplant(loan: Loan, wide: Wide, chance: torch.Generator, new: int) -> None:
+    """Let the sample after the first ``new`` be a window of ``wide``; its edges do not fit."""
+    loan.states[new] = window(wide, loan.size, chance)
+    loan.classes[new : new + 1], loan.ages[new : new + 1] = wide.classes, wide.ages
 
 
 def teach(

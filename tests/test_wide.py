@@ -23,15 +23,15 @@ def test_a_window_is_what_lies_together_on_the_torus() -> None:
         cut = window(numbered(8, 10), (4, 5), chance)
         assert cut.shape == (4, 4, 5)
         rows, columns = cut[0].long() // 10, cut[0].long() % 10
-        assert torch.equal(rows, (rows[:1, :1] + torch.arange(4)[:, None]) % 8 + 0 * rows)
-        assert torch.equal(columns, (columns[:1, :1] + torch.arange(5)) % 10 + 0 * columns)
+        assert ((rows - rows[0, 0] - torch.arange(4)[:, None]) % 8 == 0).all()
+        assert ((columns - columns[0, 0] - torch.arange(5)) % 10 == 0).all()
         tops.add(int(rows[0, 0]))
         lefts.add(int(columns[0, 0]))
     assert tops == {0, 2, 4, 6}, "rows of a hexagonal grid keep their shift"
     assert lefts == set(range(10))
 
 
-def test_it_grows_along_as_any_state_does_until_it_has_lived() -> None:
+def test_it_grows_older_always_alike_until_it_is_sown_anew() -> None:
     plan = small_plan(window_every=4)  # 8 x 10 cells, growths of 2 to 4 steps
     automaton = awake(seed_kind="noise")
     wide, ages = None, []
@@ -45,7 +45,6 @@ def test_it_grows_along_as_any_state_does_until_it_has_lived() -> None:
             again = age_on(before, automaton, plan, iteration, "auto")
             assert torch.equal(again.state, wide.state)
     assert ages == [24 * n for n in (*range(1, 21), *range(1, 21), 1, 2, 3)]
-    assert wide is not None
 
 
 def test_a_window_is_lent_at_the_stated_interval_with_its_age() -> None:
@@ -61,6 +60,16 @@ def test_a_window_is_lent_at_the_stated_interval_with_its_age() -> None:
     assert [ages[at] for at in (2, 10, 18)] == [24, 48, 72]
     assert [ages[at] for at in (0, 8, 16)] == [0, 0, 0], "seeds come at other times"
     assert ages[7] > ages[4] > ages[3] > ages[2], "a window stays in the pool"
+
+
+def test_in_a_larger_batch_a_window_lies_beside_what_starts_anew() -> None:
+    loss, ages = Watching(), []
+    plan = small_plan(iterations=8, window_every=4, reseed_every=1)
+    for report in train(awake(seed_kind="noise"), loss, plan):
+        told = loss.shown[-1].ages
+        assert told is not None
+        ages.append((told - report.steps).tolist())
+    assert [ages[at] for at in (1, 5)] == [[0, 24], [0, 48]]
 
 
 def test_all_classes_have_windows() -> None:
