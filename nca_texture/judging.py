@@ -14,14 +14,15 @@ from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 14  # a stream of a run's chance, apart from those of training.py
 _MULTIPLES = (1, 2, 4, 16, 64)  # of the longest growth of a batch, and then the last step
-_SOON = 16  # of these multiples; what comes later shows how a rule ages
+_SETTLED = 4  # of these multiples: by then a rule should have come to what it was taught
+_SOON = 16  # what comes later shows how a rule ages
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How a rule does in a long roll-out from the seed."""
 
-    score: float  # mean loss over the marks; infinite when the roll-out was
+    score: float  # the worst loss of the marks by which it should have settled, or infinite
     marks: tuple[int, ...]  # steps at which it was scored
     losses: tuple[float, ...]
     picture: Tensor  # [3 or 4, h, w] at the last mark, finite; of many classes, side by side
@@ -49,40 +50,58 @@ def judge(
 
 
 def judge_together(
-    automata: Sequence[CellularAutomaton], losses: Sequence[Loss], plan: TrainPlan, kernel: str
+    automata: Sequence[CellularAutomaton],
+    losses: Sequence[Loss],
+    plan: TrainPlan,
+    kernel: str,
+    to_beat: Sequence[float] | None = None,
 ) -> list[Verdict]:
-    """Judge many, which have a plan in common, as one batch; see ``judge``."""
-    most = plan.steps[1]
+    """Judge many, which have a plan in common, as one batch; see ``judge``.
+
+    The roll-out of one that cannot do better than the score it is ``to_beat`` ends there.
+    """
+    most, classes = plan.steps[1], automata[0].classes
     last = max(plan.judge_steps, most)
     marks = sorted({min(multiple * most, last) for multiple in _MULTIPLES} | {last})
-    seed, classes = stream(plan.seed, _CHANCE), automata[0].classes
-    count = max(plan.batch_size, classes)
-    seeds = sample_seeds(seed, count) * len(automata)
-    kinds = torch.arange(count) % classes
+    settled = min(_SETTLED * most, last)
+    seed, size = stream(plan.seed, _CHANCE), plan.judge_size
+    cells = plan.batch_size * plan.width * plan.height  # as many as a batch has
+    count = max(cells // (size[0] * size[1]), classes)
+    seeds, kinds = sample_seeds(seed, count), torch.arange(count) % classes
     found: list[list[float]] = [[] for _ in automata]
-    done = 0
+    scores = [-math.inf] * len(automata)
+    limits = to_beat or [math.inf] * len(automata)
+    going, done = list(range(len(automata))), 0
     with torch.no_grad():
-        state = torch.cat(
-            [each.seed(count, plan.size, seed=seed, classes=kinds) for each in automata]
-        )
+        states = [each.seed(count, size, seed=seed, classes=kinds) for each in automata]
         for mark in marks:
-            before, steps = state.split(count), mark - done
-            state = grow_together(automata, state, steps, seed=seeds, start=done, kernel=kernel)
+            racing, steps = [automata[index] for index in going], mark - done
+            before = [states[index] for index in going]
+            state = grow_together(
+                racing, torch.cat(before), steps, seed=seeds * len(going), start=done, kernel=kernel
+            )
             done = mark
             ages = torch.full_like(kinds, done)
-            shown = show(automata, state, steps, [kinds] * len(automata), [ages] * len(automata))
-            for values, loss, grown, past in zip(found, losses, shown, before, strict=True):
+            shown = show(racing, state, steps, [kinds] * len(going), [ages] * len(going))
+            for index, grown, past in zip(going, shown, before, strict=True):
+                states[index] = grown.state
                 grown = replace(grown, before=past, calm=torch.ones_like(ages, dtype=torch.bool))
-                value = loss(grown, generator(seed, 0)).mean().item()
-                values.append(value if math.isfinite(value) else math.inf)
+                value = losses[index](grown, generator(seed, 0)).mean().item()
+                value = value if math.isfinite(value) else math.inf
+                found[index].append(value)
+                if mark >= settled:
+                    scores[index] = max(scores[index], value)
+            going = [index for index in going if scores[index] < limits[index]]
+            if not going:
+                break
     return [
         Verdict(
-            sum(values) / len(values),
-            tuple(marks),
+            score,
+            tuple(marks[: len(values)]),
             tuple(values),
             torch.cat(list(automaton.to_image(part)[:classes]), dim=-1).nan_to_num(),
         )
-        for automaton, values, part in zip(automata, found, state.split(count), strict=True)
+        for automaton, score, values, part in zip(automata, scores, found, states, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ Reseed = Literal["turn", "worst"]
 Optimiser = Literal["adam", "soap"]
 
 _SIDES = 8  # cells: sides of the pool's other grids are multiples, which networks can halve
+_WIDE = 2  # times as high and as wide as the training's: the grid that windows are cut out of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class TrainPlan:
     from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
     reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
-    window_every: int = 0  # so often a sample is cut out of a larger grid grown old; 0: never
+    window_every: int = 0  # so often a sample is cut out of a wide grid grown old; 0: never
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
     damage_every: int = 1  # that is done every so often
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
@@ -49,7 +50,7 @@ class TrainPlan:
     clip_norm: float = 1.0  # of all gradients together, with gradients = "clip"
     unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
     judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
-    judge_steps: int = 1000  # of that roll-out
+    judge_steps: int = 1000  # of that roll-out; its grid is the wide one where windows are cut
     precision: Precision = "float32"  # of products, in the rule and in a loss that allows it
     keep_every: int = 1  # states kept for the gradient; those in between are computed again
     seed: int = 0
@@ -153,6 +154,16 @@ class TrainPlan:
             if self.aspect > 1 and width:
                 found[height, width] = None
         return tuple(found)
+
+    @property
+    def wide_size(self) -> tuple[int, int]:
+        """Cells (height, width) of the grid that windows are cut out of."""
+        return _WIDE * self.height, _WIDE * self.width
+
+    @property
+    def judge_size(self) -> tuple[int, int]:
+        """Cells (height, width) of the grid of long roll-outs."""
+        return self.wide_size if self.window_every else self.size
 
     def starts_from_seeds(self, iteration: int) -> bool:
         """Whether every sample of an iteration starts from a seed."""

@@ -270,7 +270,8 @@ def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
     if not runs:
         return {}
     automata, losses = [run.automaton for run in runs], [run.loss for run in runs]
-    verdicts = judge_together(automata, losses, runs[0].plan, runs[0].kernel)
+    to_beat = [run.now.best_score for run in runs]
+    verdicts = judge_together(automata, losses, runs[0].plan, runs[0].kernel, to_beat)
     return dict(zip(runs, verdicts, strict=True))
 
 

@@ -15,7 +15,6 @@ from nca_texture.noise import stream
 from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 17  # a stream of a run's chance, apart from those of training.py
-_TIMES = 2  # as high and as wide as the training's
 _STRIDE = 6  # of the longest growths of a batch between two windows
 _LIFE = 20  # windows; then it is sown anew, by a rule that knows better
 
@@ -40,11 +39,8 @@ def age_on(
     kind = torch.tensor([turn // _LIFE % automaton.classes])
     with torch.no_grad():
         if wide is None or turn % _LIFE == 0:
-            height, width = plan.size
-            size = (_TIMES * height, _TIMES * width)
-            wide = Wide(
-                automaton.seed(1, size, seed=seed, classes=kind), kind, torch.zeros_like(kind)
-            )
+            state = automaton.seed(1, plan.wide_size, seed=seed, classes=kind)
+            wide = Wide(state, kind, torch.zeros_like(kind))
         steps = _STRIDE * plan.steps[1]
         state = automaton.tell(wide.state.to(automaton.weight_in.device), kind)
         state = automaton.grow(

@@ -7,6 +7,7 @@ import torch
 from learning import Spy, ToColour, Watching, awake, small_plan
 
 from nca_texture.grid import Grid
+from nca_texture.judging import judge
 from nca_texture.training import train
 from nca_texture.wide import Wide, age_on, window
 
@@ -104,3 +105,12 @@ def test_windows_are_of_a_torus_full_of_a_texture(settings: dict[str, Any]) -> N
 def test_windows_need_a_pool() -> None:
     with pytest.raises(ValueError, match=r"training\.window_every"):
         small_plan(window_every=8, persistent=False)
+
+
+def test_a_rule_that_learns_from_windows_is_judged_on_a_grid_as_wide() -> None:
+    for settings, width, height in (({}, 10, 8), ({"window_every": 4}, 20, 16)):
+        plan = small_plan(batch_size=4, pool_size=4, judge_steps=6, **settings)
+        loss = Watching()
+        picture = judge(awake(seed_kind="noise"), loss, plan).picture
+        assert picture.shape == (3, height, width)
+        assert [len(seen.image) for seen in loss.shown] == [4 * 80 // (width * height)] * 2
