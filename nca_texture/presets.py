@@ -190,7 +190,7 @@ _NOISE = Recipe(
 _MUNCA_DEPARTURES = (
     *_ANY_DEPARTURE,
     "Sinkhorn transport is this project's own with its plan held fixed, not geomloss",
-    "weights are kept by the mean loss on the way of a 3000-step roll-out",
+    "weights are kept by the worst loss of a 3000-step roll-out from its 508th step on",
 )
 
 PRESETS: dict[str, Preset] = {
