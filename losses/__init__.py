@@ -26,7 +26,6 @@ LOSSES = {
     "pixel": "nca_texture.losses.pixel:PixelLoss",
     "rotation": "nca_texture.losses.rotation:RotationLoss",
     "sliced": "nca_texture.losses.sliced:SlicedLoss",
-    "still": "nca_texture.losses.still:StillLoss",
 }
 
 

@@ -17,9 +17,6 @@ class Grown:
     labels: Tensor | None = None  # [B] class of each sample, or None when there is one class
     steps: int = 0  # steps taken by this batch since it left the pool
     ages: Tensor | None = None  # [B] steps of each sample since its seed, or None: nobody counted
-    before: Tensor | None = None  # [B, C, H, W] the state that each grew from in these steps
-    calm: Tensor | None = None  # [B] whether that is what had grown: not sown, cut or switched
-    progress: float = 1.0  # share of the training that is done
 
     def pick(self, places: Tensor) -> "Grown":
         """Return the samples at ``places`` [N]."""

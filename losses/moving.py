@@ -52,7 +52,4 @@ class Moving(Loss):
             )
         ways = way(grown.ages, self.motion)
         image, state = (rolled_back(each, ways) for each in (grown.image, grown.state))
-        before = grown.before
-        if before is not None:
-            before = rolled_back(before, way(grown.ages - grown.steps, self.motion))
-        return self.loss(replace(grown, image=image, state=state, before=before), generator)
+        return self.loss(replace(grown, image=image, state=state), generator)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -42,10 +42,7 @@ class Verdict:
 def judge(
     automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
 ) -> Verdict:
-    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike.
-
-    A loss that asks what has changed is told of what was at the mark before.
-    """
+    """Grow from the seed for ``plan.judge_steps`` steps and score on the way, always alike."""
     return judge_together([automaton], [loss], plan, kernel)[0]
 
 
@@ -76,16 +73,15 @@ def judge_together(
         states = [each.seed(count, size, seed=seed, classes=kinds) for each in automata]
         for mark in marks:
             racing, steps = [automata[index] for index in going], mark - done
-            before = [states[index] for index in going]
+            state = torch.cat([states[index] for index in going])
             state = grow_together(
-                racing, torch.cat(before), steps, seed=seeds * len(going), start=done, kernel=kernel
+                racing, state, steps, seed=seeds * len(going), start=done, kernel=kernel
             )
             done = mark
             ages = torch.full_like(kinds, done)
             shown = show(racing, state, steps, [kinds] * len(going), [ages] * len(going))
-            for index, grown, past in zip(going, shown, before, strict=True):
+            for index, grown in zip(going, shown, strict=True):
                 states[index] = grown.state
-                grown = replace(grown, before=past, calm=torch.ones_like(ages, dtype=torch.bool))
                 value = losses[index](grown, generator(seed, 0)).mean().item()
                 value = value if math.isfinite(value) else math.inf
                 found[index].append(value)

@@ -18,9 +18,6 @@ OVERFLOW = LossPlan(
     name="overflow", weight=10.0, options={"limit": 1.0, "power": 1, "reduce": "mean"}
 )
 
-# Losses that need no target: they say how a rule may behave, whatever it makes.
-BOUNDS = ("overflow", "still")
-
 _WEIGHTS = {"gram": 1e-3, "emd": 0.1, "activation": 0.01}
 
 

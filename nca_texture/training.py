@@ -205,7 +205,6 @@ class _Batch:
     steps: int
     seeds: list[int]  # of its samples
     chance: torch.Generator  # for the loss
-    calm: Tensor  # [B] whether a state is as it was lent: nothing befell it
 
 
 def _advance(runs: Sequence["_Run"], scorer: Scorer) -> list["Report | TrainingError"]:
@@ -220,11 +219,7 @@ def _advance(runs: Sequence["_Run"], scorer: Scorer) -> list["Report | TrainingE
     state = _grow(runs, state, steps, [s for b in batches for s in b.seeds])
     loans = [batch.loan for batch in batches]
     classes, ages = [loan.classes for loan in loans], [loan.ages + steps for loan in loans]
-    progress = runs[0].now.iteration / plan.iterations
-    grown = [
-        replace(part, before=batch.loan.states, calm=batch.calm, progress=progress)
-        for part, batch in zip(show(automata, state, steps, classes, ages), batches, strict=True)
-    ]
+    grown = show(automata, state, steps, classes, ages)
     chances = [batch.chance for batch in batches]
     scores = scorer.score([run.loss for run in runs], grown, chances)
     totals = [values.mean() for _, values in scores]
@@ -353,7 +348,6 @@ class _Run:
         all_new = plan.starts_from_seeds(iteration)
         if not all_new and (plan.reseed == "worst" or plan.damages(iteration)):
             loan = self._worst_first(loan)
-        states, classes = loan.states.clone(), loan.classes.clone()  # treatments work in place
         new = plan.batch_size if all_new else int(iteration % plan.reseed_every == 0)
         if new:
             sow(loan, self.automaton, plan, iteration, new)
@@ -378,12 +372,10 @@ class _Run:
             hurt(loan, self.automaton, plan, chance, new)
         if plan.switch and not all_new and self.automaton.classes > 1:
             switch(loan, self.automaton, plan, chance)
-        calm = (loan.states == states).flatten(1).all(1) & (loan.classes == classes)
-        calm &= self.theatre is None
         if self.automaton.classes > 1:
             loan = replace(loan, states=self.automaton.tell(loan.states, loan.classes))
         self.optimizer.zero_grad()
-        return _Batch(loan, steps, seeds, chance, calm)
+        return _Batch(loan, steps, seeds, chance)
 
     def _worst_first(self, loan: Loan) -> Loan:
         """Sort a loan by what the loss says of its states as they are."""

@@ -226,7 +226,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gram": {"features": "squeezenet1_1", "transform": "sqrt"},
     "emd": {"features": "squeezenet1_1", "samples": 30},
     "overflow": {"limit": 0.2, "reduce": "sum"},
-    "still": {"after": 9},
 }
 
 
@@ -239,20 +238,13 @@ def test_the_losses_of_many_models_can_be_one(kind: str, weights: str) -> None:
     joint = join(losses, batch=2)
     assert joint is not None
     image, state = torch.rand(6, 3, 32, 32, generator=rng(4)), torch.rand(6, 4, 5, 5) - 0.5
-    past = {
-        "ages": torch.arange(6) + 6,
-        "before": torch.rand(6, 4, 5, 5),
-        "calm": image[:, 0, 0, 0] > 0.2,
-    }
     found = []
     for together in (True, False):
         image, state = image.detach().requires_grad_(), state.detach().requires_grad_()
         if together:
-            values = joint(Grown(image, state, **past), rng(7))
+            values = joint(Grown(image, state), rng(7))
         else:
-            shown = {"image": image, "state": state, **past}
-            split = {name: value.split(2) for name, value in shown.items()}
-            parts = [Grown(**{name: value[i] for name, value in split.items()}) for i in range(3)]
+            parts = [Grown(*pair) for pair in zip(image.split(2), state.split(2), strict=True)]
             values = torch.cat([loss(g, rng(7)) for loss, g in zip(losses, parts, strict=True)])
         values.sum().backward()
         assert not values.isnan().any()

@@ -285,13 +285,13 @@ def _with_loss(
     quiet: bool,
 ) -> "Recipe":
     """Replace the losses, but for overflow, by the one asked for or by what ``auto`` finds."""
-    from nca_texture.loss_plans import BOUNDS, auto_losses, loss_plan, through
+    from nca_texture.loss_plans import OVERFLOW, auto_losses, loss_plan, through
     from nca_texture.losses import pick_loss_class
 
     if not recipe.losses:
         return recipe
     first, *others = recipe.losses
-    bounds = [plan for plan in others if plan.name in BOUNDS]
+    bounds = [plan for plan in others if plan.name == OVERFLOW.name]
     if loss == "auto":
         (first, *found), why = auto_losses(None if weights is None else features)
         others = [*found, *bounds]
