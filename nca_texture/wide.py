@@ -15,8 +15,8 @@ from nca_texture.noise import stream
 from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 17  # a stream of a run's chance, apart from those of training.py
-_STRIDE = 6  # of the longest growths of a batch between two windows
-_LIFE = 20  # windows; then it is sown anew, by a rule that knows better
+_STRIDE = 2  # of the longest growths of a batch between two windows
+_LIFE = 60  # windows, shared by the classes; then it is sown anew, by a rule that knows better
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,10 @@ def age_on(
     ``iteration`` is one of those that ``plan.cuts_window`` names; all classes have their turn.
     """
     seed, turn = stream(plan.seed, _CHANCE, iteration), iteration // plan.window_every
-    kind = torch.tensor([turn // _LIFE % automaton.classes])
+    life = max(1, _LIFE // automaton.classes)
+    kind = torch.tensor([turn // life % automaton.classes])
     with torch.no_grad():
-        if wide is None or turn % _LIFE == 0:
+        if wide is None or turn % life == 0:
             state = automaton.seed(1, plan.wide_size, seed=seed, classes=kind)
             wide = Wide(state, kind, torch.zeros_like(kind))
         steps = _STRIDE * plan.steps[1]

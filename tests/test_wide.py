@@ -36,7 +36,7 @@ def test_it_grows_older_always_alike_until_it_is_sown_anew() -> None:
     plan = small_plan(window_every=4)  # 8 x 10 cells, growths of 2 to 4 steps
     automaton = awake(seed_kind="noise")
     wide, ages = None, []
-    for iteration in range(1, 4 * 43, 4):
+    for iteration in range(1, 4 * 123, 4):
         before, wide = wide, age_on(wide, automaton, plan, iteration, "auto")
         ages.append(int(wide.ages))
         if iteration == 9:
@@ -45,7 +45,7 @@ def test_it_grows_older_always_alike_until_it_is_sown_anew() -> None:
             assert not wide.state.requires_grad
             again = age_on(before, automaton, plan, iteration, "auto")
             assert torch.equal(again.state, wide.state)
-    assert ages == [24 * n for n in (*range(1, 21), *range(1, 21), 1, 2, 3)]
+    assert ages == [8 * n for n in (*range(1, 61), *range(1, 61), 1, 2, 3)]
 
 
 def test_a_window_is_lent_at_the_stated_interval_with_its_age() -> None:
@@ -58,7 +58,7 @@ def test_a_window_is_lent_at_the_stated_interval_with_its_age() -> None:
         told = loss.shown[-1].ages
         assert told is not None
         ages.append(int(told) - report.steps)
-    assert [ages[at] for at in (2, 10, 18)] == [24, 48, 72]
+    assert [ages[at] for at in (2, 10, 18)] == [8, 16, 24]
     assert [ages[at] for at in (0, 8, 16)] == [0, 0, 0], "seeds come at other times"
     assert ages[7] > ages[4] > ages[3] > ages[2], "a window stays in the pool"
 
@@ -70,7 +70,7 @@ def test_in_a_larger_batch_a_window_lies_beside_what_starts_anew() -> None:
         told = loss.shown[-1].ages
         assert told is not None
         ages.append((told - report.steps).tolist())
-    assert [ages[at] for at in (1, 5)] == [[0, 24], [0, 48]]
+    assert [ages[at] for at in (1, 5)] == [[0, 8], [0, 16]]
 
 
 def test_all_classes_have_windows() -> None:
