@@ -111,6 +111,14 @@ class TrainPlan:
                 f"{self.damage_every} is due, the only sample starts anew; set another than a "
                 f"multiple of training.reseed_every {self.reseed_every}, or a larger batch_size"
             )
+        turns = self.window_every // 4, self.window_every // 4 + self.window_every
+        alone = self.batch_size == 1 and not any(turn % self.reseed_every for turn in turns)
+        if self.window_every and alone:
+            raise ValueError(
+                f"training.window_every {self.window_every} never comes about: whenever a window "
+                f"is due, the only sample starts anew; set another training.reseed_every than "
+                f"{self.reseed_every}, or a larger batch_size"
+            )
         if not 1 <= self.aspect <= 4:
             raise ValueError(f"training.aspect is {self.aspect}; give 1 to 4")
         if self.aspect > 1 and (self.curriculum.threshold or not self.persistent):

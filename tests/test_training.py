@@ -505,6 +505,8 @@ def test_calibrating_does_not_depend_on_the_length_that_is_to_be_found(iteration
         ({"schedule": "linear"}, "choose from cosine, steps, constant"),
         ({"judge_every": -1}, "training.judge_every is -1; give 0 or more"),
         ({"warmup": -1}, "training.warmup is -1"),
+        ({"batch_size": 1, "window_every": 16, "reseed_every": 4}, "window_every 16 never comes"),
+        ({"batch_size": 1, "window_every": 3, "reseed_every": 1}, "window_every 3 never comes"),
     ],
 )
 def test_a_plan_with_a_mistake_says_which(settings: dict[str, Any], words: str) -> None:
