@@ -31,7 +31,7 @@ def resolve(
     from nca_texture.recipe import with_settings
 
     recipe = _layers(images, task, preset, config, parent, flags.get("target.crop"), quiet)
-    recipe = _with_regime(_with_flags(recipe, flags), regime)
+    recipe = _with_regime(_with_flags(recipe, flags, quiet), regime)
     recipe = _with_loss(recipe, loss, features, weights, quiet)
     recipe = _with_border(with_settings(recipe, settings))
     _tell_departures(recipe, quiet)
@@ -249,13 +249,16 @@ def _preset_of(text: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _with_flags(recipe: "Recipe", flags: dict[str, Any]) -> "Recipe":
+def _with_flags(recipe: "Recipe", flags: dict[str, Any], quiet: bool) -> "Recipe":
     from nca_texture.recipe import Recipe, from_dict
 
     for key, value in flags.items():
         if value is not None:
             section, name = key.split(".")
             recipe = from_dict(Recipe, {section: {name: value}}, recipe)
+    if recipe.training.window_every and flags.get("automaton.edge") not in (None, "xy"):
+        common.talk("windows of a larger grid need one that tiles; it learns without", quiet)
+        recipe = replace(recipe, training=replace(recipe.training, window_every=0))
     return recipe
 
 
