@@ -247,6 +247,17 @@ def test_weights_of_layers_stay_with_their_network_and_it_says_so(
     assert "vgg19: left out layer_weights of sliced" in done.stderr
 
 
+@pytest.mark.parametrize("edge", [None, "xy", "x", "none"])
+def test_balanced_learns_without_windows_on_a_grid_that_does_not_tile(
+    edge: str | None, command: Any, tmp_path: Path
+) -> None:
+    args = ["train", "a.png", "--preset", "balanced", "--print-config"]
+    done = command(args if edge is None else [*args, "--edge", edge], tmp_path)
+    tiles = edge in (None, "xy")
+    assert (tomllib.loads(done.stdout)["training"]["window_every"] > 0) == tiles
+    assert ("it learns without" in done.stderr) != tiles
+
+
 def test_a_dry_run_writes_nothing(command: Any, place: Path) -> None:
     before = sorted(place.rglob("*"))
     for args in (
