@@ -41,8 +41,8 @@ _DETAILED = replace(SLICED, options=SLICED.options | {"layer_weights": [10.0, 30
 _LARGE_PATCHES = replace(PATCH, weight=2.0, options={"levels": 4})
 # Few states that grow old before they begin anew, and windows of a wider grid that grows old beside
 # them, keep a rule from drifting; without wounds some rules run away from the edge of one; one wide
-# grid keeps from gathering what two narrow ones let gather into bands as wide as they are. 64 hidden
-# units come as near as 96 and leave the time for it (docs/quality.md).
+# grid keeps from gathering what two narrow ones let gather into bands as wide as they are. With 64
+# hidden units it comes as near as with 96, and has the time for all this (docs/quality.md).
 _BALANCED = replace(
     _DRAFT,
     preset="balanced",
