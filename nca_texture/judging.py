@@ -63,7 +63,8 @@ def judge_together(
     settled = min(_SETTLED * most, last)
     seed, size = stream(plan.seed, _CHANCE), plan.judge_size
     cells = plan.batch_size * plan.width * plan.height  # as many as a batch has
-    count = max(cells // (size[0] * size[1]), classes)
+    least = 2 if plan.large_every else 1  # of one rule, growths come to different orders
+    count = max(cells // (size[0] * size[1]), least, classes)
     seeds, kinds = sample_seeds(seed, count), torch.arange(count) % classes
     found: list[list[float]] = [[] for _ in automata]
     scores = [-math.inf] * len(automata)

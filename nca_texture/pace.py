@@ -28,7 +28,12 @@ def calibrate_together(
     """Turn a budget of ``seconds`` for all ``automata`` together into a number of iterations."""
     mean = sum(plan.steps) // 2
     trial = replace(
-        plan, iterations=_MOST_TRIALS, steps=(mean, mean), judge_every=0, window_every=0
+        plan,
+        iterations=_MOST_TRIALS,
+        steps=(mean, mean),
+        judge_every=0,
+        window_every=0,
+        large_every=0,
     )
     trial = replace(trial, curriculum=Curriculum(), from_seeds=0.0)  # the dearer part of them
     twins = [copy.deepcopy(automaton) for automaton in automata]
@@ -43,7 +48,8 @@ def calibrate_together(
         before = now
         if len(times) >= 4 and sum(times) > min(10.0, 0.05 * seconds):
             break
-    each = statistics.median(times[1:])
+    cells = statistics.mean(height * width for height, width in plan.sizes)
+    each = statistics.median(times[1:]) * cells / (plan.height * plan.width)
     if plan.judge_every:
         before = time.perf_counter()
         judge_together(twins, losses, plan, "auto")

@@ -39,8 +39,7 @@ class Loan:
 class Pool:
     """``size`` states [C, H, W]; a batch is taken without repetition and put back grown.
 
-    Places may have grids of other sizes, of no more cells: they lie in the first cells of theirs.
-    A batch is of one size.
+    Places may have smaller grids: those lie in the first cells of theirs. A batch is of one size.
     """
 
     def __init__(
@@ -67,8 +66,8 @@ class Pool:
     def take(self, batch: int, generator: torch.Generator) -> Loan:
         """Lend ``batch`` different states of one size, drawn with the CPU ``generator``."""
         places = torch.randperm(len(self.states), generator=generator)
-        turn = int(places[0]) % len(self.sizes)
-        return self.lend(places[places % len(self.sizes) == turn][:batch])
+        sizes = [self.sizes[place % len(self.sizes)] for place in places.tolist()]
+        return self.lend(places[[size == sizes[0] for size in sizes]][:batch])
 
     def lend(self, places: Tensor) -> Loan:
         """Lend the states at ``places`` [B], on the CPU, which have to be of one size."""

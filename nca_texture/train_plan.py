@@ -13,7 +13,8 @@ Schedule = Literal["cosine", "steps", "constant"]
 Reseed = Literal["turn", "worst"]
 Optimiser = Literal["adam", "soap"]
 
-_SIDES = 8  # cells: sides of the pool's other grids are multiples, which networks can halve
+_LARGE = 1.5  # times as high and as wide as the training's: the larger grids of the pool
+_SIDES = 8  # cells: sides of those are multiples, which networks can halve
 _WIDE = 2  # times as high and as wide as the training's: the grid that windows are cut out of
 
 
@@ -27,7 +28,7 @@ class TrainPlan:
     width: int = 80  # cells; a growing picture has its own, with the padding
     height: int = 80  # cells
     whole_periods: bool = False  # sides are moved to where what repeats in a texture comes out even
-    aspect: float = 1.0  # the pool has grids up to so many times longer one way, of as many cells
+    large_every: int = 0  # every so many states of the pool, one has a larger grid; 0: none has
     steps: tuple[int, int] = (24, 48)  # least and most of a batch, drawn afresh for each
     persistent: bool = True  # states are gone on with, from a pool; else all start from a seed
     from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
@@ -50,7 +51,7 @@ class TrainPlan:
     clip_norm: float = 1.0  # of all gradients together, with gradients = "clip"
     unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
     judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
-    judge_steps: int = 1000  # of that roll-out; its grid is the wide one where windows are cut
+    judge_steps: int = 1000  # of that roll-out; its grid is a larger one where training has any
     precision: Precision = "float32"  # of products, in the rule and in a loss that allows it
     keep_every: int = 1  # states kept for the gradient; those in between are computed again
     seed: int = 0
@@ -93,7 +94,7 @@ class TrainPlan:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give more than 0")
         for name in (
             "judge_every", "judge_steps", "warmup", "weight_decay", "damage", "switch",
-            "window_every",
+            "window_every", "large_every",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} is {getattr(self, name)}; give 0 or more")
@@ -119,19 +120,21 @@ class TrainPlan:
                 f"is due, the only sample starts anew; set another training.reseed_every than "
                 f"{self.reseed_every}, or a larger batch_size"
             )
-        if not 1 <= self.aspect <= 4:
-            raise ValueError(f"training.aspect is {self.aspect}; give 1 to 4")
-        if self.aspect > 1 and (self.curriculum.threshold or not self.persistent):
+        if self.large_every and (self.curriculum.threshold or not self.persistent):
             raise ValueError(
-                "training.aspect needs a pool of states of many sizes; set it to 1 where training "
-                "does not go on with states, or has a curriculum, whose pictures are of one size"
+                "training.large_every needs a pool of states of two sizes; set it to 0 where "
+                "training does not go on with states, or has a curriculum, whose pictures are of "
+                "one size"
             )
-        if self.batch_size * len(self.sizes) > self.pool_size:
-            raise ValueError(
-                f"training.aspect {self.aspect:g} asks for grids of {len(self.sizes)} sizes, and a "
-                f"batch is of one; give a training.pool_size of at least "
-                f"{self.batch_size * len(self.sizes)}"
-            )
+        if self.large_every > 1:
+            large = math.ceil(self.pool_size / self.large_every)
+            fewest = min(large, self.pool_size - large)
+            if fewest < self.batch_size:
+                raise ValueError(
+                    f"training.large_every {self.large_every} leaves {fewest} of {self.pool_size} "
+                    f"states on grids of one size, and a batch of {self.batch_size} is of one; "
+                    "give a larger training.pool_size"
+                )
         if self.damage and not self.persistent:
             raise ValueError(
                 "training.damage needs states that are gone on with; set training.persistent"
@@ -148,20 +151,21 @@ class TrainPlan:
         return self.height, self.width
 
     @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Cells (height, width) of the pool's grids: ``size``, and others of about as many cells.
+    def large_size(self) -> tuple[int, int]:
+        """Cells (height, width) of the pool's larger grids."""
+        height, width = (math.ceil(_LARGE * side / _SIDES) * _SIDES for side in self.size)
+        return height, width
 
-        A pattern has to come out even on a torus. On one torus alone a rule learns the next period
-        that does; with several no such period serves all.
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Cells (height, width) of the pool's grids, which its places take turns with.
+
+        What comes out even on one torus does not on the other. On one alone a rule may learn what
+        only that torus keeps in order.
         """
-        found = {self.size: None}
-        reach, cells = math.sqrt(self.aspect), self.width * self.height
-        least, most = math.ceil(self.height / reach), math.floor(self.height * reach)
-        for height in range(-(-least // _SIDES) * _SIDES, most + 1, _SIDES):
-            width = cells // height // _SIDES * _SIDES
-            if self.aspect > 1 and width:
-                found[height, width] = None
-        return tuple(found)
+        if not self.large_every:
+            return (self.size,)
+        return (self.large_size, *[self.size] * (self.large_every - 1))
 
     @property
     def wide_size(self) -> tuple[int, int]:
@@ -171,6 +175,8 @@ class TrainPlan:
     @property
     def judge_size(self) -> tuple[int, int]:
         """Cells (height, width) of the grid of long roll-outs."""
+        if self.large_every:
+            return self.large_size
         return self.wide_size if self.window_every else self.size
 
     def starts_from_seeds(self, iteration: int) -> bool:

@@ -324,7 +324,7 @@ class _Run:
         count = plan.pool_size if plan.persistent else plan.batch_size
         sizes = plan.sizes
         classes = torch.arange(count) // len(sizes) % self.automaton.classes
-        states = self.automaton.seed(count, plan.size, seed=seed, classes=classes)
+        states = self.automaton.seed(count, sizes[0], seed=seed, classes=classes)
         self.pool = Pool(states, classes, sizes=sizes)
         for turn, size in enumerate(sizes[1:], 1):
             places = torch.arange(turn, count, len(sizes))

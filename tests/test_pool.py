@@ -63,42 +63,34 @@ def test_a_pool_of_many_sizes_lends_one_of_them_and_keeps_all() -> None:
     assert min(lent) > 30, "each has its turn"
 
 
-def test_many_sizes_are_as_wide_as_is_said_and_no_larger() -> None:
-    plan = small_plan(width=96, height=64, aspect=2.0, pool_size=20)
-    assert plan.sizes[0] == (64, 96)
-    assert len(plan.sizes) == len(set(plan.sizes)) >= 5
-    for height, width in plan.sizes:
-        assert 0.9 * 64 * 96 < height * width <= 64 * 96
-        assert 2**-0.5 <= height / 64 <= 2**0.5
+def test_every_so_many_states_one_is_half_as_wide_again() -> None:
+    plan = small_plan(width=96, height=60, pool_size=7, large_every=3)
+    assert plan.sizes == ((96, 144), (60, 96), (60, 96)), "in eights"
     assert small_plan().sizes == ((8, 10),)
 
 
-def test_a_training_on_many_sizes_shows_all_to_the_loss() -> None:
+def test_a_batch_is_drawn_from_all_states_of_a_size() -> None:
+    plan = small_plan(pool_size=9, large_every=3)
+    pool = Pool(torch.zeros(9, 4, 16, 16), sizes=plan.sizes)
+    chance, met = torch.Generator().manual_seed(0), set()
+    for _ in range(200):
+        loan = pool.take(2, chance)
+        places = sorted(loan.places.tolist())
+        assert len({place % 3 == 0 for place in places}) == 1
+        met.add(tuple(places))
+    among = ([0, 3, 6], [1, 2, 4, 5, 7, 8])
+    assert met == {pair for some in among for pair in itertools.combinations(some, 2)}
+
+
+def test_a_training_on_two_sizes_shows_both_to_the_loss() -> None:
     loss = Watching()
     plan = small_plan(
-        iterations=30, pool_size=8, width=16, height=16, aspect=4.0, damage=1, damage_every=2
+        iterations=30, pool_size=8, width=16, height=12, large_every=4, damage=1, damage_every=2
     )
     for _ in train(awake(seed_kind="noise"), loss, plan):
         pass
     shown = {tuple(grown.image.shape[-2:]) for grown in loss.shown}
-    assert shown == {(16, 16), (8, 32), (24, 8), (32, 8)}
-
-
-def test_a_training_on_many_sizes_goes_on_to_the_same_bits() -> None:
-    plan = small_plan(iterations=12, pool_size=8, width=16, height=16, aspect=4.0)
-    whole, parts = (awake(seed_kind="noise", init_seed=1) for _ in range(2))
-    for _ in train(whole, ToColour(), plan):
-        pass
-    snapshot = None
-    for report in train(parts, ToColour(), plan):
-        if report.iteration == 5:
-            snapshot = report.snapshot()
-            break
-    again = awake(seed_kind="noise", init_seed=1)
-    for _ in train(again, ToColour(), plan, resume=snapshot):
-        pass
-    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
-        assert torch.equal(one, other)
+    assert shown == {(12, 16), (24, 24)}
 
 
 # What starts anew

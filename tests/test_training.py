@@ -74,6 +74,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "soap": ({}, {"optimiser": "soap", "from_seeds": 0.4}),
     "windows": ({"seed_kind": "noise"}, {"window_every": 4}),
+    "large": ({"seed_kind": "noise"}, {"window_every": 4, "large_every": 2, "pool_size": 6}),
 }
 
 
@@ -487,9 +488,10 @@ def test_calibrating_does_not_depend_on_the_length_that_is_to_be_found(iteration
             {"batch_size": 1, "damage": 1, "damage_every": 6, "reseed_every": 3},
             "the only sample starts anew; set another than a multiple of training.reseed_every 3",
         ),
-        ({"aspect": 0.5}, "training.aspect is 0.5; give 1 to 4"),
-        ({"aspect": 2.0, "pool_size": 9}, "give a training.pool_size of at least"),
-        ({"aspect": 2.0, "persistent": False}, "training.aspect needs a pool of states"),
+        ({"large_every": -1}, "training.large_every is -1; give 0 or more"),
+        ({"large_every": 8, "pool_size": 8}, "leaves 1 of 8 states on grids of one size"),
+        ({"large_every": 4, "pool_size": 3}, "leaves 1 of 3 states on grids of one size"),
+        ({"large_every": 2, "persistent": False}, "training.large_every needs a pool of states"),
         ({"batch_size": 9, "pool_size": 8}, "drawn from the pool without repetition"),
         ({"steps": (5, 4)}, "training.steps is [5, 4]; give [least, most]"),
         ({"steps": (0, 4)}, "training.steps is [0, 4]"),

@@ -107,10 +107,13 @@ def test_windows_need_a_pool() -> None:
         small_plan(window_every=8, persistent=False)
 
 
-def test_a_rule_that_learns_from_windows_is_judged_on_a_grid_as_wide() -> None:
-    for settings, width, height in (({}, 10, 8), ({"window_every": 4}, 20, 16)):
-        plan = small_plan(batch_size=4, pool_size=4, judge_steps=6, **settings)
+def test_a_rule_is_judged_on_a_larger_grid_where_it_learns_on_one() -> None:
+    wide, large = {"window_every": 4}, {"large_every": 2}
+    for settings, width, height, growths in (
+        ({}, 10, 8, 4), (wide, 20, 16, 1), (large, 16, 16, 2), (wide | large, 16, 16, 2)
+    ):  # fmt: skip
+        plan = small_plan(batch_size=4, pool_size=8, judge_steps=6, **settings)
         loss = Watching()
         picture = judge(awake(seed_kind="noise"), loss, plan).picture
         assert picture.shape == (3, height, width)
-        assert [len(seen.image) for seen in loss.shown] == [4 * 80 // (width * height)] * 2
+        assert [len(seen.image) for seen in loss.shown] == [growths] * 2

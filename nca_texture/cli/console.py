@@ -130,7 +130,7 @@ class TrainingView:
         if self._blocks and len(reports) == 1:
             columns = min(_COLUMNS, self.console.width - 1)
             rows = max(2, self.console.height - 6)
-            height, width = self._least  # of grids of many sizes, so that lines stay in place
+            height, width = self._least  # of grids of two sizes, so that lines stay in place
             shown = reports[0].image[0, :, :height, :width]
             parts = [half_blocks(shown, columns, rows), *parts]
         self._live.update(Group(*parts), refresh=True)

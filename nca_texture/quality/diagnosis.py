@@ -168,7 +168,8 @@ def _drift(case: Case) -> Fault | None:
                 "drift",
                 f"after {case.marks[-1].steps} steps {name} is {last:.2f}; it has been {best:.2f}",
                 "raise training.steps, training.judge_steps and training.reseed_every, so that "
-                "older states are trained; or grow with fewer --steps",
+                "older states are trained; set training.large_every=4 training.window_every=16, so "
+                "that larger ones are; or grow with fewer --steps",
             )
     return None
 
