@@ -83,7 +83,7 @@ CASES = {
     "many far too wide": Case(
         [*train("zebra.png", "old.png", "--separate"), "--set", "training.width=1000000000"],
         1,
-        ("2 pools", "memory"),
+        ("for each of 2 models", "memory"),
     ),
     "many in a run": Case(
         [*LEARN, "--separate", "-o", "run", "-q"], 1, ("run is the directory of a run",)

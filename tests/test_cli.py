@@ -304,6 +304,18 @@ def test_memory_decides_how_many_states_are_kept(command: Any, place: Path) -> N
     assert kept("plenty").returncode == 2
 
 
+def test_a_pool_that_memory_cannot_hold_is_refused_with_the_grids_it_has(
+    command: Any, place: Path
+) -> None:
+    for larger, cells in (("0", "64x64"), ("2", "96x96")):
+        settings = ["training.pool_size=40000000", f"training.large_every={larger}"]
+        flags = [part for each in settings for part in ("--set", each)]
+        done = command(["train", "noise.png", *flags, "-o", "huge"], place)
+        assert done.returncode == 1
+        assert f"a pool of 40000000 states of {cells} cells needs about" in done.stderr
+        assert not (place / "huge").exists()
+
+
 def test_from_starts_at_the_parents_weights_and_shape(command: Any, place: Path) -> None:
     still = ["--set", "training.learning_rate=1e-9", "--set", "training.judge_every=0"]
     args = ["train", "noise.png", "--from", "run", *TINY, *still, "-o", "child", "-q"]

@@ -35,8 +35,8 @@ def one_job(
     """Read the recipe's picture and choose a directory for the run."""
     need_image(recipe)
     path = None if output is None else _given_place(output, force)
-    check_pool(recipe)
     recipe, exemplar = read_fitted(recipe, task, seed_at, quiet)
+    check_pool(recipe)
     return Job(path or _free_place(exemplar.name, set(), quiet), recipe, exemplar)
 
 
@@ -61,7 +61,6 @@ def separate_jobs(
         raise ValueError("which images? give pictures, or a folder: train a.jpg b.jpg --separate")
     if output is not None and (output / CHECKPOINT).exists():
         raise InputError(f"{output} is the directory of a run; give another directory with -o")
-    check_pool(recipe, len(sources))
     taken: set[str] = set()
     jobs = []
     for source in sources:
@@ -84,6 +83,7 @@ def separate_jobs(
         common.talk(f"together they are trained on one grid, of {width}x{height} cells", quiet)
         shared = recipe.training
         jobs = [replace(job, recipe=replace(job.recipe, training=shared)) for job in jobs]
+    check_pool(jobs[0].recipe, len(jobs))
     return jobs
 
 

@@ -1,5 +1,6 @@
 """What a training learns and how: a recipe from preset, file and flags, and its picture."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,11 +125,16 @@ def _nothing(recipe: "Recipe") -> "Exemplar":
 def check_pool(recipe: "Recipe", models: int = 1) -> None:
     """Raise ``InputError`` when the states of a training are more than the memory can hold."""
     plan = recipe.training
-    states = plan.width * plan.height * recipe.automaton.channels * (3 * plan.pool_size)
-    pools = "a pool" if models == 1 else f"{models} pools"
+    height, width = plan.sizes[0]
+    cells = plan.pool_size * height * width
+    if plan.window_every:
+        cells += math.prod(plan.wide_size)
+    kept = 3  # times: as they are, as they were when last all was well, and in a file
+    states = kept * cells * recipe.automaton.channels
+    each = "" if models == 1 else f" for each of {models} models"
     common.check_memory(
         4 * states * models,
-        f"{pools} of {plan.pool_size} states of {plan.width}x{plan.height} cells",
+        f"a pool of {plan.pool_size} states of {width}x{height} cells{each}",
         "a smaller training.width, training.height or training.pool_size",
     )
 
@@ -141,7 +147,8 @@ def keep_within(recipe: "Recipe", budget: int, models: int = 1) -> "Recipe":
     """
     plan = recipe.training
     lanes = -(-recipe.automaton.channels // 16) * 16  # as the kernels lay them out
-    state = 4 * lanes * plan.width * plan.height * plan.batch_size * models
+    height, width = plan.sizes[0]
+    state = 4 * lanes * width * height * plan.batch_size * models
     steps = plan.steps[1]
     needed = {every: state * (-(-steps // every) + every + 1) for every in range(1, steps + 1)}
     needed[1] = state * (steps + 1)
