@@ -35,7 +35,7 @@ from nca_texture.losses.networks import COMPACT
 from nca_texture.names import check_name
 from nca_texture.presets import PRESETS
 from nca_texture.quality.measures import PATCHES, STYLE, Yardstick, at_hand
-from nca_texture.quality.rollout import Rollout, roll_out
+from nca_texture.quality.rollout import SETTLED, Rollout, roll_out
 from nca_texture.quality.scorecard import score_picture, score_texture
 from nca_texture.recipe import Recipe, fitted, with_settings
 from nca_texture.runs import CHECKPOINT, MODEL, RunDirectory, SaveTimes
@@ -53,7 +53,6 @@ LOOK = 2  # at which of them textures are compared
 SIDE = 128  # cells of what is scored, and pixels of what others have published
 LOOKED = 2  # growths that are scored by every measure
 GROWTHS = 8  # those whose drift is the mean: two of one rule differ by a tenth and more
-SETTLED = 1  # the look that drift counts from
 CHIEF = (f"{STYLE} {COMPACT}", PATCHES)  # what drift is told of
 
 # One thing at a time around the presets' 12 channels and 96 hidden units; 0: no hidden layer.

@@ -12,8 +12,8 @@ from nca_texture.automaton import CellularAutomaton
 from nca_texture.planning import plan
 
 MULTIPLES = (1, 3, 10, 100)  # of the trained steps
+SETTLED = 1  # the mark, counted from 0, after which half is erased and motion is looked at
 
-_SETTLED = 1  # the mark, counted from 0, after which half is erased and motion is looked at
 _MOTION = 16  # steps
 _TIMED = (256, 256)  # cells of a grid whose steps are timed
 _LONG_ENOUGH = 0.05  # seconds
@@ -64,7 +64,7 @@ def roll_out(
 
     Half is erased as the seed of the model has it. ``progress`` is told which share is done.
     """
-    settled = marks[min(_SETTLED, len(marks) - 1)]
+    settled = marks[min(SETTLED, len(marks) - 1)]
     total = marks[-1] + settled + _MOTION
     fresh = automaton.seed(samples, size, seed=seed)
     state, done, found = fresh, 0, []
