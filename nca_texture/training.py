@@ -7,6 +7,7 @@ from a snapshot is the run that was never stopped.
 import copy
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -197,6 +198,17 @@ def equalise_gradients(module: nn.Module) -> None:
             parameter.grad /= parameter.grad.norm() + 1e-8
 
 
+def _classes_in_turn(count: int, sizes: Sequence[tuple[int, int]], classes: int) -> Tensor:
+    """Say of which class each of ``count`` places is: on grids of each size all have their turn."""
+    met = Counter[tuple[int, int]]()
+    found = []
+    for place in range(count):
+        size = sizes[place % len(sizes)]
+        found.append(met[size] % classes)
+        met[size] += 1
+    return torch.tensor(found)
+
+
 @dataclass(frozen=True)
 class _Batch:
     """What a run has drawn for one iteration."""
@@ -323,7 +335,7 @@ class _Run:
         # Without persistence nothing is lent twice: no more states are needed than a batch has.
         count = plan.pool_size if plan.persistent else plan.batch_size
         sizes = plan.sizes
-        classes = torch.arange(count) // len(sizes) % self.automaton.classes
+        classes = _classes_in_turn(count, sizes, self.automaton.classes)
         states = self.automaton.seed(count, sizes[0], seed=seed, classes=classes)
         self.pool = Pool(states, classes, sizes=sizes)
         for turn, size in enumerate(sizes[1:], 1):

@@ -93,6 +93,14 @@ def test_a_training_on_two_sizes_shows_both_to_the_loss() -> None:
     assert shown == {(12, 16), (24, 24)}
 
 
+def test_a_pool_of_two_sizes_holds_all_classes_that_fit() -> None:
+    automaton = awake(condition="one-hot", classes=6, channels=6)
+    plan = small_plan(pool_size=16, large_every=4)
+    first = next(train(automaton, ToColour(), plan)).snapshot()
+    assert first.pool_classes is not None
+    assert set(first.pool_classes[torch.arange(16) % 4 > 0].tolist()) == set(range(6))
+
+
 # What starts anew
 
 
