@@ -5,6 +5,7 @@ and small, may part into areas that no state of the pool ever held, and what a r
 there is what a user sees.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 17  # a stream of a run's chance, apart from those of training.py
 _STRIDE = 2  # of the longest growths of a batch between two windows
-_LIFE = 60  # windows, shared by the classes; then it is sown anew, by a rule that knows better
+_LIFE = 80  # windows, about; then it is sown anew, by a rule that knows better
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def age_on(
     ``iteration`` is one of those that ``plan.cuts_window`` names; all classes have their turn.
     """
     seed, turn = stream(plan.seed, _CHANCE, iteration), iteration // plan.window_every
-    life = max(1, _LIFE // automaton.classes)
+    life = _life(plan, automaton.classes)
     kind = torch.tensor([turn // life % automaton.classes])
     with torch.no_grad():
         if wide is None or turn % life == 0:
@@ -48,6 +49,12 @@ def age_on(
             state, steps, seed=seed, start=int(wide.ages), kernel=kernel, precision=plan.precision
         )
     return Wide(state, kind, wide.ages + steps)
+
+
+def _life(plan: TrainPlan, classes: int) -> int:
+    """Count the windows between two sowings: lives are alike, so that the last one ends old."""
+    windows = math.ceil(plan.iterations / plan.window_every)
+    return math.ceil(windows / (max(1, round(windows / _LIFE)) * classes))
 
 
 def window(wide: Wide, size: tuple[int, int], chance: torch.Generator) -> Tensor:
