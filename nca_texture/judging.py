@@ -13,8 +13,8 @@ from nca_texture.noise import generator, sample_seeds, stream
 from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 14  # a stream of a run's chance, apart from those of training.py
-_MULTIPLES = (1, 2, 4, 16, 64)  # of the longest growth of a batch, and then the last step
-_SETTLED = 4  # of these multiples: by then a rule should have come to what it was taught
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of the longest growth of a batch, and then the last step
+_SETTLED = 8  # of these multiples: by then a rule should have come to what it was taught
 _SOON = 16  # what comes later shows how a rule ages
 
 
@@ -63,7 +63,7 @@ def judge_together(
     settled = min(_SETTLED * most, last)
     seed, size = stream(plan.seed, _CHANCE), plan.judge_size
     cells = plan.batch_size * plan.width * plan.height  # as many as a batch has
-    least = 2 if plan.large_every else 1  # of one rule, growths come to different orders
+    least = 1 if size == plan.size else 2  # of one rule, growths come to different orders
     count = max(cells // (size[0] * size[1]), least, classes)
     seeds, kinds = sample_seeds(seed, count), torch.arange(count) % classes
     found: list[list[float]] = [[] for _ in automata]

@@ -13,9 +13,8 @@ Schedule = Literal["cosine", "steps", "constant"]
 Reseed = Literal["turn", "worst"]
 Optimiser = Literal["adam", "soap"]
 
-_LARGE = 1.5  # times as high and as wide as the training's: the larger grids of the pool
-_SIDES = 8  # cells: sides of those are multiples, which networks can halve
-_WIDE = 2  # times as high and as wide as the training's: the grid that windows are cut out of
+_LARGE = 1.5  # times as high and as wide as the training's: larger grids
+_SIDES = 4  # cells: sides of those are multiples, which networks can halve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class TrainPlan:
     from_seeds: float = 0.0  # share of the iterations before that, where all do start from a seed
     reseed: Reseed = "turn"  # which sample of a batch starts anew: the first, or the worst
     reseed_every: int = 8  # one sample of a batch starts anew every so often
-    window_every: int = 0  # so often a sample is cut out of a wide grid grown old; 0: never
+    window_every: int = 0  # so often a sample is cut out of a larger grid grown old; 0: never
     damage: int = 0  # so many samples of a batch are damaged: with reseed = "worst", the best
     damage_every: int = 1  # that is done every so often
     damage_shapes: tuple[Shape, ...] = ("circle",)  # one of these each
@@ -152,7 +151,7 @@ class TrainPlan:
 
     @property
     def large_size(self) -> tuple[int, int]:
-        """Cells (height, width) of the pool's larger grids."""
+        """Cells (height, width) of the pool's larger grids, and of that windows are cut out of."""
         height, width = (math.ceil(_LARGE * side / _SIDES) * _SIDES for side in self.size)
         return height, width
 
@@ -168,16 +167,9 @@ class TrainPlan:
         return (self.large_size, *[self.size] * (self.large_every - 1))
 
     @property
-    def wide_size(self) -> tuple[int, int]:
-        """Cells (height, width) of the grid that windows are cut out of."""
-        return _WIDE * self.height, _WIDE * self.width
-
-    @property
     def judge_size(self) -> tuple[int, int]:
         """Cells (height, width) of the grid of long roll-outs."""
-        if self.large_every:
-            return self.large_size
-        return self.wide_size if self.window_every else self.size
+        return self.large_size if self.large_every or self.window_every else self.size
 
     def starts_from_seeds(self, iteration: int) -> bool:
         """Whether every sample of an iteration starts from a seed."""

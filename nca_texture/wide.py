@@ -16,8 +16,8 @@ from nca_texture.noise import stream
 from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 17  # a stream of a run's chance, apart from those of training.py
-_STRIDE = 2  # of the longest growths of a batch between two windows
-_LIFE = 80  # windows, about; then it is sown anew, by a rule that knows better
+_STRIDE = 4  # of the longest growths of a batch between two windows
+_LIFE = 40  # windows, about; then it is sown anew, by a rule that knows better
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def age_on(
     kind = torch.tensor([turn // life % automaton.classes])
     with torch.no_grad():
         if wide is None or turn % life == 0:
-            state = automaton.seed(1, plan.wide_size, seed=seed, classes=kind)
+            state = automaton.seed(1, plan.large_size, seed=seed, classes=kind)
             wide = Wide(state, kind, torch.zeros_like(kind))
         steps = _STRIDE * plan.steps[1]
         state = automaton.tell(wide.state.to(automaton.weight_in.device), kind)

@@ -372,7 +372,7 @@ def test_judging_is_always_alike_and_changes_nothing() -> None:
     assert one.losses == other.losses
     assert torch.equal(one.picture, other.picture)
     assert one.marks == (4, 8, 16, 30)
-    assert one.score == max(one.losses[2:])
+    assert one.score == one.losses[3]
     place, enough = one.marks.index(one.best_steps), 1.1 * min(one.losses)
     assert one.losses[place] <= enough
     assert all(loss > enough for loss in one.losses[:place])
@@ -384,7 +384,8 @@ def test_judging_is_always_alike_and_changes_nothing() -> None:
 
 
 def test_a_long_roll_out_looks_at_a_rule_of_every_age() -> None:
-    assert judge(awake(), ToColour(), small_plan(judge_steps=300)).marks == (4, 8, 16, 64, 256, 300)
+    long = judge(awake(), ToColour(), small_plan(judge_steps=300))
+    assert long.marks == (4, 8, 16, 32, 64, 128, 256, 300)
     assert judge(awake(), ToColour(), small_plan(judge_steps=3)).marks == (4,)
 
 
@@ -398,10 +399,10 @@ def test_a_rule_is_worth_what_it_is_at_its_worst_once_it_has_settled() -> None:
             return torch.full((len(grown.image),), next(self.values))
 
     for losses, steps, score in (
-        ([9.0, 8.0, 1.0, 2.0, 3.0], 256, 3.0),
-        ([9.0, 8.0, 3.0, 2.0, 1.0], 256, 3.0),
+        ([9.0, 8.0, 7.0, 1.0, 2.0, 3.0], 128, 3.0),
+        ([9.0, 8.0, 7.0, 3.0, 2.0, 1.0], 128, 3.0),
         ([9.0, 8.0], 8, 8.0),
-        ([9.0, 8.0, -3.0, -2.0], 64, -2.0),
+        ([9.0, 8.0, 7.0, -3.0, -2.0], 64, -2.0),
     ):
         assert judge(awake(), Told(losses), small_plan(judge_steps=steps)).score == score
 
@@ -410,17 +411,17 @@ def test_a_roll_out_ends_when_it_cannot_win() -> None:
     automata, losses = [awake(), awake(), awake()], [ToColour(red) for red in (0.1, 0.5, 0.9)]
     plan = small_plan(judge_steps=256)
     whole = judge_together(automata, losses, plan, "auto")
-    assert [len(verdict.marks) for verdict in whole] == [5, 5, 5]
-    limits = [math.inf, min(whole[1].losses[2:]) / 2, whole[2].score]
+    assert [len(verdict.marks) for verdict in whole] == [7, 7, 7]
+    limits = [math.inf, min(whole[1].losses[3:]) / 2, whole[2].score]
     raced = judge_together(automata, losses, plan, "auto", limits)
     for number, (verdict, all_of_it) in enumerate(zip(raced, whole, strict=True)):
         count = len(verdict.losses)
         assert verdict.losses == all_of_it.losses[:count]
         assert (verdict.score < limits[number]) == (number == 0)
-        assert all(loss < limits[number] for loss in verdict.losses[2 : count - 1])
+        assert all(loss < limits[number] for loss in verdict.losses[3 : count - 1])
     assert torch.equal(raced[0].picture, whole[0].picture)
-    assert raced[1].marks == (4, 8, 16)
-    alone = judge(automata[1], losses[1], small_plan(judge_steps=16))
+    assert raced[1].marks == (4, 8, 16, 32)
+    alone = judge(automata[1], losses[1], small_plan(judge_steps=32))
     assert torch.equal(raced[1].picture, alone.picture)
 
 

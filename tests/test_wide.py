@@ -33,7 +33,7 @@ def test_a_window_is_what_lies_together_on_the_torus() -> None:
 
 
 def test_it_grows_older_always_alike_until_it_is_sown_anew() -> None:
-    plan = small_plan(window_every=4, iterations=4 * 150)  # 8 x 10 cells, 2 to 4 steps
+    plan = small_plan(window_every=4, iterations=4 * 75)  # 8 x 10 cells, 2 to 4 steps
     automaton = awake(seed_kind="noise")
     wide, ages = None, []
     for iteration in range(1, plan.iterations, 4):
@@ -41,11 +41,11 @@ def test_it_grows_older_always_alike_until_it_is_sown_anew() -> None:
         ages.append(int(wide.ages))
         if iteration == 9:
             assert before is not None
-            assert wide.state.shape == (1, automaton.channels, 16, 20)
+            assert wide.state.shape == (1, automaton.channels, 12, 16)
             assert not wide.state.requires_grad
             again = age_on(before, automaton, plan, iteration, "auto")
             assert torch.equal(again.state, wide.state)
-    assert ages == [8 * n for n in (*range(1, 76), *range(1, 76))], "to the end, where it is old"
+    assert ages == [16 * n for n in (*range(1, 39), *range(1, 38))], "to the end, where it is old"
 
 
 def test_a_window_is_lent_at_the_stated_interval_with_its_age() -> None:
@@ -58,7 +58,7 @@ def test_a_window_is_lent_at_the_stated_interval_with_its_age() -> None:
         told = loss.shown[-1].ages
         assert told is not None
         ages.append(int(told) - report.steps)
-    assert [ages[at] for at in (2, 10, 18)] == [8, 16, 24]
+    assert [ages[at] for at in (2, 10, 18)] == [16, 32, 48]
     assert [ages[at] for at in (0, 8, 16)] == [0, 0, 0], "seeds come at other times"
     assert ages[7] > ages[4] > ages[3] > ages[2], "a window stays in the pool"
 
@@ -70,13 +70,13 @@ def test_in_a_larger_batch_a_window_lies_beside_what_starts_anew() -> None:
         told = loss.shown[-1].ages
         assert told is not None
         ages.append((told - report.steps).tolist())
-    assert [ages[at] for at in (1, 5)] == [[0, 8], [0, 16]]
+    assert [ages[at] for at in (1, 5)] == [[0, 16], [0, 32]]
 
 
 def test_all_classes_have_windows() -> None:
-    plan = small_plan(window_every=1, iterations=60)
+    plan = small_plan(window_every=1, iterations=42)
     automaton = awake(seed_kind="noise", condition="one-hot", classes=3)
-    kinds = [int(age_on(None, automaton, plan, at, "auto").classes) for at in range(0, 80, 20)]
+    kinds = [int(age_on(None, automaton, plan, at, "auto").classes) for at in range(0, 56, 14)]
     assert kinds == [0, 1, 2, 0]
     wide = age_on(None, automaton, plan, 20, "auto")
     assert wide.state[0, -3:].flatten(1).mean(1).tolist() == [0.0, 1.0, 0.0]
@@ -110,7 +110,7 @@ def test_windows_need_a_pool() -> None:
 def test_a_rule_is_judged_on_a_larger_grid_where_it_learns_on_one() -> None:
     wide, large = {"window_every": 4}, {"large_every": 2}
     for settings, width, height, growths in (
-        ({}, 10, 8, 4), (wide, 20, 16, 1), (large, 16, 16, 2), (wide | large, 16, 16, 2)
+        ({}, 10, 8, 4), (wide, 16, 12, 2), (large, 16, 12, 2), (wide | large, 16, 12, 2)
     ):  # fmt: skip
         plan = small_plan(batch_size=4, pool_size=8, judge_steps=6, **settings)
         loss = Watching()

@@ -128,7 +128,7 @@ def check_pool(recipe: "Recipe", models: int = 1) -> None:
     height, width = plan.sizes[0]
     cells = plan.pool_size * height * width
     if plan.window_every:
-        cells += math.prod(plan.wide_size)
+        cells += math.prod(plan.large_size)
     kept = 3  # times: as they are, as they were when last all was well, and in a file
     states = kept * cells * recipe.automaton.channels
     each = "" if models == 1 else f" for each of {models} models"
