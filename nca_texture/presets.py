@@ -36,13 +36,14 @@ _DRAFT = Recipe(
 # Once the shapes are there, colours and fine detail are what is wrong: the deepest layer would
 # outweigh them by far (docs/quality.md). A draft has no time for both.
 _DETAILED = replace(SLICED, options=SLICED.options | {"layer_weights": [10.0, 30.0, 3.0, 2.0, 1.5]})
-# A patch of the fourth level spans 40 cells, one of the fifth 80: smaller ones do not see that all of
-# a pattern is too large, nor that dark and light gather.
+# A patch of the fourth level spans 40 cells, one of the fifth 80: smaller ones do not see that all
+# of a pattern is too large, nor that dark and light gather.
 _LARGE_PATCHES = replace(PATCH, weight=2.5, options={"levels": 5})
-# Few states that grow old before they begin anew, some on larger grids, and windows of one that grows
-# old beside them, keep a rule from drifting; without wounds some rules run away from the edge of one;
-# one wide grid keeps from gathering what two narrow ones let gather into bands as wide as they are.
-# With 64 hidden units it comes as near as with 96, and has the time for all this (docs/quality.md).
+# Few states that grow old before they begin anew, some on larger grids, and windows of one that
+# grows old beside them, keep a rule from drifting; without wounds some rules run away from the edge
+# of one; one wide grid keeps from gathering what two narrow ones let gather into bands as wide as
+# they are. With 64 hidden units it comes as near as with 96, and has the time for all this
+# (docs/quality.md).
 _BALANCED = replace(
     _DRAFT,
     preset="balanced",
