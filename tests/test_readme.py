@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 # What a training of the README is cut down to; its own settings stand before these.
 SHORT = [
     *("--set", "training.batch_size=2"),  # before the pool, which has to hold a batch
-    *("--set", "training.iterations=3", "--set", "training.pool_size=4"),
+    *("--set", "training.iterations=3", "--set", "training.pool_size=8"),
     *("--set", "training.width=24", "--set", "training.height=24"),
     *("--set", "training.steps=[2, 3]", "--set", "training.judge_steps=4"),
 ]
