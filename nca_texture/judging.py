@@ -14,7 +14,7 @@ from nca_texture.train_plan import TrainPlan
 
 _CHANCE = 14  # a stream of a run's chance, apart from those of training.py
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of the longest growth of a batch, and then the last step
-_SETTLED = 8  # of these multiples: by then a rule should have come to what it was taught
+_SETTLED = 8  # times the longest growth: by then a rule should have come to what it was taught
 _SOON = 16  # what comes later shows how a rule ages
 
 

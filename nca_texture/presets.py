@@ -209,8 +209,8 @@ PRESETS: dict[str, Preset] = {
     "draft": Preset(_DRAFT, "three minutes on two CPU cores, nothing to download"),
     "balanced": Preset(
         _BALANCED,
-        "truer in colour and detail than draft, and learns to heal; eight minutes on two CPU cores "
-        "with AVX-512",
+        "truer in colour and detail than draft, and learns to heal; four minutes on two recent CPU "
+        "cores with AVX-512",
     ),
     "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
     "grow": Preset(

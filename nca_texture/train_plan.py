@@ -151,13 +151,13 @@ class TrainPlan:
 
     @property
     def large_size(self) -> tuple[int, int]:
-        """Cells (height, width) of the pool's larger grids, and of that windows are cut out of."""
+        """Cells (height, width) of larger grids: some of the pool's, and the one of windows."""
         height, width = (math.ceil(_LARGE * side / _SIDES) * _SIDES for side in self.size)
         return height, width
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Cells (height, width) of the pool's grids, which its places take turns with.
+        """Cells (height, width) of the pool's grids, the largest first; its places take turns.
 
         What comes out even on one torus does not on the other. On one alone a rule may learn what
         only that torus keeps in order.
