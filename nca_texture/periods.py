@@ -1,13 +1,17 @@
 """After how many cells a texture repeats, and which grids have room for whole periods of it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _REPEATS = 0.25  # correlation of a structure with the next one; less is chance
+# What those after next differ by, at most, of what neighbours do, where a pattern alternates; and
+# what neighbours differ by at least.
+_ALTERNATES, _UNLIKE = 0.7, 0.02
 _STEP = 4  # cells: networks can halve sides twice
 _SMALLER, _LARGER = 0.75, 1.15  # of the cells that were asked for
 _LONGER = 2.0  # times one way than the other
@@ -35,29 +39,42 @@ def periods(target: Tensor) -> tuple[float | None, float | None]:
     Along an axis, not along the pattern: a torus closes along its axes. To a fraction of a cell, as
     far peaks of the autocorrelation tell it.
     """
-    found = _autocorrelation(target)
-    most = min(target.shape[-2:]) // 2
-    return _period(found[:, 0].tolist(), most), _period(found[0].tolist(), most)
+    found, most = _autocorrelation(target), min(target.shape[-2:]) // 2
+    soft = _autocorrelation(target, blur=1)
+    y, x = _period(found[:, 0].tolist(), most), _period(found[0].tolist(), most)
+    if y and _alternates(soft[:, 0].tolist(), y):
+        y *= 2
+    if x and _alternates(soft[0].tolist(), x):
+        x *= 2
+    return y, x
 
 
 def whole_sides(
-    size: tuple[int, int], repeats: Sequence[tuple[float | None, float | None]]
+    size: tuple[int, int],
+    repeats: Sequence[tuple[float | None, float | None]],
+    larger: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+    share: float = 0.0,
 ) -> tuple[int, int]:
     """Find sides (height, width) near ``size`` that all of ``repeats`` (y, x) fit into whole times.
 
     A pattern has to come out even on a torus, and a rule learns it stretched by what is missing.
-    ``size`` itself is returned where that is little, or where nothing repeats.
+    ``larger`` tells which grid goes with sides, for a ``share`` of the states: it should fit, too.
+    ``size`` itself is returned where little is missing, or where nothing repeats.
     """
 
-    def cost(sides: tuple[int, int]) -> float:
-        ratios = [math.log(side / asked) for side, asked in zip(sides, size, strict=True)]
-        other = _OTHER_AREA * sum(ratios) ** 2 + _OTHER_SHAPE * (ratios[0] - ratios[1]) ** 2
-        return other + sum(
+    def missing(sides: tuple[int, int]) -> float:
+        return sum(
             _stretch(side, period) ** 2
             for each in repeats
             for side, period in zip(sides, each, strict=True)
             if period
         )
+
+    def cost(sides: tuple[int, int]) -> float:
+        ratios = [math.log(side / asked) for side, asked in zip(sides, size, strict=True)]
+        other = _OTHER_AREA * sum(ratios) ** 2 + _OTHER_SHAPE * (ratios[0] - ratios[1]) ** 2
+        of_larger = share * missing(larger(sides)) if larger else 0.0
+        return round(other + missing(sides) + of_larger, 9)  # equal for what is only turned
 
     best = min(_sides_near(size), key=cost, default=size)
     return best if cost(size) - cost(best) > _WORTH**2 else size
@@ -78,16 +95,23 @@ def _sides_near(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
                 yield height, width
 
 
-def _autocorrelation(target: Tensor) -> Tensor:
-    """Correlate ``target`` [1, 3, H, W] with itself, moved by (y, x); [H, W], 1 at (0, 0)."""
+def _autocorrelation(target: Tensor, blur: float = 0) -> Tensor:
+    """Correlate ``target`` [1, 3, H, W] with itself, moved by (y, x); [H, W], 1 at (0, 0).
+
+    ``blur`` is the standard deviation in cells of a Gaussian that it is softened with.
+    """
     height, width = target.shape[-2:]
-    flat = target - _trend(target)
-    padded = F.pad(flat, [0, width, 0, height])
-    power = torch.fft.rfft2(padded).abs().square().sum(1)
-    whole = torch.fft.irfft2(power, s=padded.shape[-2:])[0]
-    ones = F.pad(torch.ones(1, 1, height, width), [0, width, 0, height])
-    pairs = torch.fft.irfft2(torch.fft.rfft2(ones).abs().square(), s=padded.shape[-2:])[0, 0]
-    found = whole / pairs.to(whole).clamp(min=1)
+    y = torch.fft.fftfreq(2 * height, device=target.device)[:, None]
+    x = torch.fft.rfftfreq(2 * width, device=target.device)
+    softer = torch.exp(-((2 * math.pi * blur) ** 2) * (y * y + x * x))
+
+    def products(picture: Tensor) -> Tensor:
+        padded = F.pad(picture, [0, width, 0, height])
+        power = torch.fft.rfft2(padded).abs().square().sum(1)[0] * softer
+        return torch.fft.irfft2(power, s=padded.shape[-2:])
+
+    pairs = products(torch.ones(1, 1, height, width, device=target.device))
+    found = products(target - _trend(target)) / pairs.clamp(min=1)
     return (found / found[0, 0].clamp(min=1e-12))[:height, :width]
 
 
@@ -125,6 +149,22 @@ def _period(course: list[float], most: int) -> float | None:
             break
         period = place / times
     return period
+
+
+def _alternates(course: list[float], period: float) -> bool:
+    """Tell whether every other structure is more alike than neighbours are, as in a weave.
+
+    ``course`` is that of a soft picture: it is not sharper than a parabola at its peaks, which lie
+    between cells.
+    """
+    differ = []
+    for times in range(1, int((3 * len(course) // 4 - 2) / period) + 1):
+        k = max(range(round(times * period) - 1, round(times * period) + 2), key=course.__getitem__)
+        slope, bend = course[k + 1] - course[k - 1], course[k + 1] - 2 * course[k] + course[k - 1]
+        differ.append(1 - course[k] + (slope * slope / (8 * bend) if bend < 0 else 0))
+    odd, even = differ[::2], differ[1::2]
+    alike = len(even) > 1 and fmean(even) < _ALTERNATES * fmean(odd)
+    return alike and fmean(odd) > _UNLIKE
 
 
 def _trend(target: Tensor) -> Tensor:

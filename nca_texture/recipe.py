@@ -35,7 +35,7 @@ from nca_texture.losses.total import TotalLoss
 from nca_texture.periods import periods, whole_sides
 from nca_texture.surgery import Event
 from nca_texture.targets import Exemplar
-from nca_texture.train_plan import TrainPlan
+from nca_texture.train_plan import TrainPlan, larger_size
 
 Wraps = Literal["xy", "x", "y", "none"]
 Task = Literal["texture", "grow"]
@@ -203,7 +203,8 @@ def fitted(recipe: Recipe, exemplar: Exemplar) -> Recipe:
         training = dataclasses.replace(training, height=height, width=width)
     elif training.whole_periods:
         repeats = [_repeats(picture[None], plan.grid()) for picture in exemplar.image]
-        height, width = whole_sides(training.size, repeats)
+        share = 1 / training.large_every if training.large_every else 0.0
+        height, width = whole_sides(training.size, repeats, larger_size, share)
         training = dataclasses.replace(training, height=height, width=width)
     return dataclasses.replace(
         recipe,

@@ -152,8 +152,7 @@ class TrainPlan:
     @property
     def large_size(self) -> tuple[int, int]:
         """Cells (height, width) of larger grids: some of the pool's, and the one of windows."""
-        height, width = (math.ceil(_LARGE * side / _SIDES) * _SIDES for side in self.size)
-        return height, width
+        return larger_size(self.size)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -199,3 +198,9 @@ class TrainPlan:
             done = iteration / self.iterations
             return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
         return rate
+
+
+def larger_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the cells (height, width) of larger grids that go with grids of ``size``."""
+    height, width = (math.ceil(_LARGE * side / _SIDES) * _SIDES for side in size)
+    return height, width

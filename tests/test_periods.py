@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nca_texture.grid import HEX_ROW, Layout
@@ -11,13 +12,24 @@ from nca_texture.periods import periods, structure, whole_sides
 from nca_texture.presets import PRESETS
 from nca_texture.recipe import Recipe, Wraps, fitted
 from nca_texture.targets import Exemplar
+from nca_texture.train_plan import larger_size
 
 
 def squares(height: float, width: float, size: tuple[int, int] = (128, 128)) -> Tensor:
     """Draw a chequerboard [1, 3, H, W] that repeats after ``height`` and ``width`` cells."""
-    y = ((torch.arange(size[0]) + 0.5) / height * 2).floor()[:, None]
-    x = ((torch.arange(size[1]) + 0.5) / width * 2).floor()
-    return ((y + x) % 2).expand(1, 3, -1, -1)
+    y = (places(size[0]) / height * 2).floor()[:, None]
+    x = (places(size[1]) / width * 2).floor()
+    return seen((y + x) % 2)
+
+
+def places(cells: int) -> Tensor:
+    """Where a cell is drawn: at eight places along each axis."""
+    return (torch.arange(8 * cells) + 0.5) / 8
+
+
+def seen(drawn: Tensor) -> Tensor:
+    """Average what is drawn within cells, as a camera does; [1, 3, H, W]."""
+    return F.avg_pool2d(drawn.expand(1, 3, -1, -1), 8)
 
 
 def noise(*shape: int) -> Tensor:
@@ -37,12 +49,23 @@ def test_structure_is_how_far_a_pattern_is_from_its_next() -> None:
     assert max(structure(noise(1, 3, 96, 96))) <= 4
 
 
-@pytest.mark.parametrize(("height", "width"), [(21.3, 42.7), (17.4, 26.3), (60, 38)])
+@pytest.mark.parametrize(("height", "width"), [(21.3, 42.7), (17.4, 26.3), (60, 38), (8.5, 10.5)])
 def test_a_period_is_found_along_each_axis_to_a_fraction_of_a_cell(
     height: float, width: float
 ) -> None:
     light = squares(height, width) + torch.arange(128)[:, None] / 50
     assert periods(light) == pytest.approx((height, width), rel=0.012)
+
+
+@pytest.mark.parametrize("pitch", [8.5, 9.78, 10.5, 10.75, 14.3, 21.5])
+def test_what_alternates_repeats_after_two(pitch: float) -> None:
+    """As threads do, which pass over and under each other."""
+    place = places(128) / pitch
+    thread, over = (place % 1 < 0.3).float(), (place % 2 < 1).float() * 2 - 1
+    alike = torch.maximum(thread[:, None], thread)
+    woven = alike + 0.3 * thread[:, None] * thread * over[:, None] * over
+    assert periods(seen(alike)) == pytest.approx((pitch, pitch), rel=0.012)
+    assert periods(seen(woven)) == pytest.approx((2 * pitch, 2 * pitch), rel=0.012)
 
 
 @pytest.mark.parametrize("picture", [noise(1, 3, 96, 96), torch.full((1, 3, 40, 50), 0.5)])
@@ -75,6 +98,15 @@ def test_sides_stay_where_nothing_repeats_or_little_is_gained() -> None:
     assert whole_sides((96, 96), [(23.9, 48.2)]) == (96, 96)
 
 
+@pytest.mark.parametrize("period", [(20.75, 22.0), (21.75, 22.0), (21.5, 19.56), (43.0, 43.0)])
+def test_larger_grids_hold_whole_periods_too(period: tuple[float, float]) -> None:
+    alone = whole_sides((96, 96), [period])
+    both = whole_sides((96, 96), [period], larger_size, share=0.25)
+    assert stretched(both, period) < 0.03
+    assert stretched(larger_size(both), period) <= min(stretched(larger_size(alone), period), 0.05)
+    assert whole_sides((96, 96), [period], larger_size, share=0) == alone
+
+
 def test_several_pictures_share_a_grid_that_fits_all() -> None:
     sides = whole_sides((96, 96), [(43.0, None), (28.7, None)])
     assert sides[0] % 86 < 3, "two of one, three of the other"
@@ -94,6 +126,11 @@ def exemplar(image: Tensor) -> Exemplar:
 def test_a_recipe_takes_its_grid_from_what_repeats_in_its_picture() -> None:
     image = exemplar(squares(60, 38))
     assert fitted(repeating(), image).training.size == (120, 76)
+    both = repeating()
+    both = replace(both, training=replace(both.training, large_every=4, pool_size=16))
+    bumps = exemplar(squares(20.75, 22))
+    assert fitted(repeating(), bumps).training.size != fitted(both, bumps).training.size
+    assert stretched(fitted(both, bumps).training.large_size, (20.75, 22)) < 0.05
     off = repeating()
     off = replace(off, training=replace(off.training, whole_periods=False))
     assert fitted(off, image).training.size == (96, 96)
