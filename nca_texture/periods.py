@@ -29,7 +29,7 @@ def structure(target: Tensor) -> tuple[int, int]:
     """
     found = _autocorrelation(target)
     most = min(target.shape[-2:]) // 2
-    y, x = found[:most, 0].tolist(), found[0, :most].tolist()
+    y, x = _uncovered(found[:most, 0].tolist()), _uncovered(found[0, :most].tolist())
     return _first_peak(y) or _fallen(y), _first_peak(x) or _fallen(x)
 
 
@@ -115,6 +115,14 @@ def _autocorrelation(target: Tensor, blur: float = 0) -> Tensor:
     return (found / found[0, 0].clamp(min=1e-12))[:height, :width]
 
 
+def _uncovered(course: list[float], most: int | None = None) -> list[float]:
+    """Take away what is alike all over, within ``most``: it hides how far the rest falls."""
+    lowest = min(course[:most])
+    if not 0 < lowest <= 1 - _REPEATS:
+        return course
+    return [(each - lowest) / (1 - lowest) for each in course]
+
+
 def _fallen(course: list[float]) -> int:
     """Find where an autocorrelation has fallen."""
     lowest = min(range(len(course)), key=course.__getitem__)
@@ -133,11 +141,9 @@ def _first_peak(course: list[float]) -> int | None:
 
 def _period(course: list[float], most: int) -> float | None:
     """Find the first peak within ``most``, then multiples of it, each telling it more exactly."""
-    lowest = min(course[:most])
-    if lowest > 1 - _REPEATS:  # all of it is alike along this axis
+    if min(course[:most]) > 1 - _REPEATS:  # all of it is alike along this axis
         return None
-    if lowest > 0:  # what is alike all over hides how far it falls
-        course = [(each - lowest) / (1 - lowest) for each in course]
+    course = _uncovered(course, most)
     first = _first_peak(course[:most])
     if first is None:
         return None

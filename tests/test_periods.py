@@ -49,6 +49,15 @@ def test_structure_is_how_far_a_pattern_is_from_its_next() -> None:
     assert max(structure(noise(1, 3, 96, 96))) <= 4
 
 
+@pytest.mark.parametrize("period", [16, 20, 24])
+def test_structure_is_found_below_stripes_that_are_stronger(period: int) -> None:
+    stripes = 1.5 * (torch.arange(128) % 22 < 11).float()
+    fading = squares(period, 22) * torch.linspace(1, 0.4, 128)[:, None]
+    rough = squares(period, 22) + 0.6 * noise(1, 3, 128, 128)
+    for picture in (fading, rough):
+        assert structure(picture + stripes) == pytest.approx((period, 22), abs=1)
+
+
 @pytest.mark.parametrize(("height", "width"), [(21.3, 42.7), (17.4, 26.3), (60, 38), (8.5, 10.5)])
 def test_a_period_is_found_along_each_axis_to_a_fraction_of_a_cell(
     height: float, width: float
