@@ -37,7 +37,8 @@ def periods(target: Tensor) -> tuple[float | None, float | None]:
     """Find after how many cells ``target`` [1, 3, H, W] repeats along (y, x), or None.
 
     Along an axis, not along the pattern: a torus closes along its axes. To a fraction of a cell, as
-    far peaks of the autocorrelation tell it.
+    far peaks of the autocorrelation tell it. What alternates, as threads of a weave do, repeats
+    after two.
     """
     found, most = _autocorrelation(target), min(target.shape[-2:]) // 2
     soft = _autocorrelation(target, blur=1)
