@@ -42,12 +42,8 @@ def periods(target: Tensor) -> tuple[float | None, float | None]:
     """
     found, most = _autocorrelation(target), min(target.shape[-2:]) // 2
     soft = _autocorrelation(target, blur=1)
-    y, x = _period(found[:, 0].tolist(), most), _period(found[0].tolist(), most)
-    if y and _alternates(soft[:, 0].tolist(), y):
-        y *= 2
-    if x and _alternates(soft[0].tolist(), x):
-        x *= 2
-    return y, x
+    along_y = _period(found[:, 0].tolist(), soft[:, 0].tolist(), most)
+    return along_y, _period(found[0].tolist(), soft[0].tolist(), most)
 
 
 def whole_sides(
@@ -140,8 +136,11 @@ def _first_peak(course: list[float]) -> int | None:
     return None
 
 
-def _period(course: list[float], most: int) -> float | None:
-    """Find the first peak within ``most``, then multiples of it, each telling it more exactly."""
+def _period(course: list[float], soft: list[float], most: int) -> float | None:
+    """Find the first peak within ``most``, then multiples of it, each telling it more exactly.
+
+    Twice that where the course of the ``soft`` picture tells that every other one is alike.
+    """
     if min(course[:most]) > 1 - _REPEATS:  # all of it is alike along this axis
         return None
     course = _uncovered(course, most)
@@ -155,7 +154,7 @@ def _period(course: list[float], most: int) -> float | None:
         if place is None or course[place] < _REPEATS:
             break
         period = place / times
-    return period
+    return 2 * period if _alternates(soft, period) else period
 
 
 def _alternates(course: list[float], period: float) -> bool:
