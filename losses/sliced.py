@@ -32,7 +32,7 @@ class SlicedLoss(Loss):
         features: str = "vgg16",
         layers: Sequence[str] | None = None,
         layer_weights: Sequence[float] | None = None,
-        projections: int = 32,
+        projections: int | Sequence[int] = 32,
         image: bool = True,
         reduce: str = "sum",
         samples: int | None = None,
@@ -46,7 +46,8 @@ class SlicedLoss(Loss):
         ``sum`` adds up places and directions, and so grows with the picture; a rule finds detail
         first. ``mean`` does not, for comparing sizes; a rule finds shapes first. ``root`` lies
         between them, the mean times the root of places per pixel. Layers are added up, each times
-        its number in ``layer_weights`` (1 when None; the picture comes first).
+        its number in ``layer_weights`` (1 when None; the picture comes first). ``projections`` is
+        how many directions are drawn, in all layers or in each.
 
         Of a layer with more places than ``samples``, grown or of the target, so many are drawn anew
         at every call: sorting takes its time on large pictures. ``border`` is what the network
@@ -56,8 +57,6 @@ class SlicedLoss(Loss):
         ``MissingError`` when there are no weights.
         """
         super().__init__()
-        if projections < 1:
-            raise ValueError(f"projections has to be at least 1, got {projections}")
         if reduce not in REDUCTIONS:
             raise ValueError(
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"
@@ -70,17 +69,22 @@ class SlicedLoss(Loss):
         self.network = load_network(
             features, (IMAGE, *names) if image else names, weights, precision
         )
-        self.projections = projections
         self.reduce = reduce
         self.samples = samples
         self.border, around_target = BORDERS[border]
         names = self.network.layers
         self.layer_weights = tuple(layer_weights or (1.0,) * len(names))
-        if len(self.layer_weights) != len(names):
-            raise ValueError(
-                f"got {len(self.layer_weights)} layer_weights for {len(names)} layers "
-                f"({', '.join(names)}); give one for each"
-            )
+        alike = isinstance(projections, int)
+        self.projections = (projections,) * len(names) if alike else tuple(projections)
+        for option in ("layer_weights", "projections"):
+            count = len(getattr(self, option))
+            if count != len(names):
+                raise ValueError(
+                    f"got {count} {option} for {len(names)} layers ({', '.join(names)}); "
+                    "give one for each"
+                )
+        if min(self.projections) < 1:
+            raise ValueError(f"projections has to be at least 1, got {projections}")
         with torch.no_grad():
             clouds = [
                 self.network.at_places(picture, lambda name, count: None, around_target).values()
@@ -105,7 +109,7 @@ class SlicedLoss(Loss):
 
         clouds = self.network.at_places(grown.image, choose, self.border)
         for k, (layer, ours) in enumerate(clouds.items()):
-            directions = draw_directions(ours.shape[-1], self.projections, generator)
+            directions = draw_directions(ours.shape[-1], self.projections[k], generator)
             goal = self.get_buffer(f"goal{k}")
             chosen = self._some(goal.shape[-2], generator)
             if chosen is not None:
@@ -114,7 +118,7 @@ class SlicedLoss(Loss):
                 distances = sliced_distances(ours, goal, send(directions, ours.device))
             score = distances.mean((1, 2))
             if self.reduce == "sum":
-                score = score * (places[layer] * self.projections)
+                score = score * (places[layer] * self.projections[k])
             elif self.reduce == "root":
                 score = score * (places[layer] / pixels) ** 0.5
             value = value + self.layer_weights[k] * score

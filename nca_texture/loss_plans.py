@@ -39,9 +39,12 @@ def loss_plan(name: str, features: str | None = None) -> LossPlan:
 
 def through(plan: LossPlan, features: str) -> LossPlan:
     """Let the loss of ``plan`` look through the network ``features``, at all its style layers."""
-    own = set() if features == plan.options.get("features") else {"layers", "layer_weights"}
-    kept = {name: value for name, value in plan.options.items() if name not in own}
-    return replace(plan, options=kept | {"features": features})
+    options = plan.options
+    if features != options.get("features"):  # lists are of the layers of the other network
+        options = {
+            name: value for name, value in options.items() if not isinstance(value, list | tuple)
+        }
+    return replace(plan, options=options | {"features": features})
 
 
 def auto_losses(features: str | None = None) -> tuple[tuple[LossPlan, ...], str]:

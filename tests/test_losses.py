@@ -261,6 +261,24 @@ def test_layers_can_be_weighed(
         score(["relu1", "fire3"], [1.0])
 
 
+def test_each_layer_has_its_own_number_of_directions(
+    options: dict[str, str], target: Tensor, other: Tensor
+) -> None:
+    def spread(projections: int | list[int]) -> float:
+        chosen = {"layers": ["relu1", "fire3"], "image": False, "layer_weights": [0.0, 1.0]}
+        loss = SlicedLoss(target, projections=projections, **chosen, **options)
+        values = torch.stack([loss(show(other), rng(seed)) for seed in range(60)])
+        return (values.std() / values.mean()).item()
+
+    # Of the mean of so many random numbers.
+    assert spread([8, 128]) == pytest.approx(spread(8) / 4, rel=0.3)
+    assert spread([128, 8]) == pytest.approx(spread(8), rel=0.3)
+    with pytest.raises(ValueError, match="got 3 projections for 2 layers"):
+        spread([8, 8, 8])
+    with pytest.raises(ValueError, match="projections has to be at least 1"):
+        spread([8, 0])
+
+
 def test_the_root_counts_a_layer_by_the_root_of_its_places(
     options: dict[str, str], target: Tensor, other: Tensor
 ) -> None:
