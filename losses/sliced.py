@@ -57,6 +57,11 @@ class SlicedLoss(Loss):
         ``MissingError`` when there are no weights.
         """
         super().__init__()
+        counts = projections if isinstance(projections, Sequence) else [projections]
+        if not all(isinstance(count, int) and count >= 1 for count in counts):
+            raise ValueError(
+                f"projections has to be at least 1, in whole numbers, got {projections!r}"
+            )
         if reduce not in REDUCTIONS:
             raise ValueError(
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"
@@ -74,8 +79,8 @@ class SlicedLoss(Loss):
         self.border, around_target = BORDERS[border]
         names = self.network.layers
         self.layer_weights = tuple(layer_weights or (1.0,) * len(names))
-        alike = isinstance(projections, int)
-        self.projections = (projections,) * len(names) if alike else tuple(projections)
+        alike = counts is not projections
+        self.projections = tuple(counts) * (len(names) if alike else 1)
         for option in ("layer_weights", "projections"):
             count = len(getattr(self, option))
             if count != len(names):
@@ -83,8 +88,6 @@ class SlicedLoss(Loss):
                     f"got {count} {option} for {len(names)} layers ({', '.join(names)}); "
                     "give one for each"
                 )
-        if min(self.projections) < 1:
-            raise ValueError(f"projections has to be at least 1, got {projections}")
         with torch.no_grad():
             clouds = [
                 self.network.at_places(picture, lambda name, count: None, around_target).values()

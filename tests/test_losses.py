@@ -275,8 +275,9 @@ def test_each_layer_has_its_own_number_of_directions(
     assert spread([128, 8]) == pytest.approx(spread(8), rel=0.3)
     with pytest.raises(ValueError, match="got 3 projections for 2 layers"):
         spread([8, 8, 8])
-    with pytest.raises(ValueError, match="projections has to be at least 1"):
-        spread([8, 0])
+    for wrong in (0, 2.5, "many", [8, 0], [8, 2.5]):
+        with pytest.raises(ValueError, match="projections has to be at least 1"):
+            SlicedLoss(target, **{**options, "projections": wrong})
 
 
 def test_the_root_counts_a_layer_by_the_root_of_its_places(
