@@ -5,9 +5,11 @@ Nothing here imports torch: a name is resolved when a loss is asked for.
 """
 
 import inspect
+import typing
 from typing import TYPE_CHECKING, Any
 
 from nca_texture.names import find_class, near
+from nca_texture.trees import as_hinted
 
 if __name__ != "nca_texture.losses":
     raise ImportError("import nca_texture.losses, not losses (see README, 'Layout')")
@@ -43,7 +45,8 @@ def pick_loss_class(name: str) -> "type[Loss]":
 def build_loss(name: str, target: "Tensor", **options: Any) -> "Loss":
     """Measure ``target`` [N, 3 or 4, H, W] with the loss called ``name``.
 
-    Raises ``ValueError`` for a name, or an option of that loss, which there is not.
+    Raises ``ValueError`` for a name, or an option of that loss, which there is not, and for an
+    option that is not of the type which that loss says it is.
     """
     loss_class = pick_loss_class(name)
     parameters = list(inspect.signature(loss_class).parameters.values())[1:]
@@ -55,7 +58,20 @@ def build_loss(name: str, target: "Tensor", **options: Any) -> "Loss":
     lacking = [key for key, p in named.items() if p.default is p.empty and key not in options]
     if lacking:
         raise ValueError(f"the loss {name!r} needs the option {lacking[0]!r}")
-    return loss_class(target, **options)
+    hints = _hints(loss_class)
+    typed = {
+        option: as_hinted(hints.get(option, Any), value, f"{name}.{option}")
+        for option, value in options.items()
+    }
+    return loss_class(target, **typed)
+
+
+def _hints(loss_class: "type[Loss]") -> dict[str, Any]:
+    """Read the types of a loss's options; none where they cannot be read outside its file."""
+    try:
+        return typing.get_type_hints(loss_class.__init__)
+    except NameError:
+        return {}
 
 
 def has_option(name: str, option: str) -> bool:

@@ -58,10 +58,8 @@ class SlicedLoss(Loss):
         """
         super().__init__()
         counts = projections if isinstance(projections, Sequence) else [projections]
-        if not all(isinstance(count, int) and count >= 1 for count in counts):
-            raise ValueError(
-                f"projections has to be at least 1, in whole numbers, got {projections!r}"
-            )
+        if not all(count >= 1 for count in counts):
+            raise ValueError(f"projections has to be at least 1, got {projections!r}")
         if reduce not in REDUCTIONS:
             raise ValueError(
                 f"no reduction is called {reduce!r}; choose from {', '.join(REDUCTIONS)}"

@@ -4,15 +4,13 @@ This is the only place where losses and targets meet.
 """
 
 import dataclasses
-import difflib
 import json
 import re
 import tomllib
-import types
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -36,11 +34,10 @@ from nca_texture.periods import periods, whole_sides
 from nca_texture.surgery import Event
 from nca_texture.targets import Exemplar
 from nca_texture.train_plan import TrainPlan, larger_size
+from nca_texture.trees import from_dict, to_dict
 
 Wraps = Literal["xy", "x", "y", "none"]
 Task = Literal["texture", "grow"]
-
-Tree = TypeVar("Tree")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,27 +226,6 @@ def goals_of(recipe: Recipe, exemplar: Exemplar) -> Tensor | None:
     return premultiply(exemplar.image)
 
 
-def to_dict(value: Any) -> Any:
-    """Turn a recipe, or a part of one, into plain dictionaries; what is None is left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
-        return {name: to_dict(inner) for name, inner in pairs if inner is not None}
-    if isinstance(value, Mapping):
-        return {name: to_dict(inner) for name, inner in value.items() if inner is not None}
-    if isinstance(value, list | tuple):
-        return [to_dict(inner) for inner in value]
-    return value
-
-
-def from_dict(kind: type[Tree], given: Mapping[str, Any], base: Tree | None = None) -> Tree:
-    """Build a recipe, or a part of one, from plain dictionaries over ``base``.
-
-    Raises ``ValueError`` for an unknown key, with the nearest name, and for a value of the wrong
-    type, with where it stands.
-    """
-    return _tree(kind, given, base, "")
-
-
 def to_toml(recipe: Recipe) -> str:
     """Write ``recipe`` as TOML text that ``from_toml`` reads back to the same recipe."""
     lines: list[str] = []
@@ -323,62 +299,6 @@ def _with_loss_option(recipe: Recipe, name: str, key: str, value: Any) -> Recipe
             plan = dataclasses.replace(plan, options=plan.options | {key: value})
         losses.append(plan)
     return dataclasses.replace(recipe, losses=tuple(losses))
-
-
-def _tree(kind: Any, given: Any, base: Any, where: str) -> Any:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where or 'the recipe'} is {given!r}; expected a table of settings")
-    hints = typing.get_type_hints(kind)
-    values = (
-        {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(kind)}
-    )
-    for key, value in given.items():
-        path = f"{where}.{key}" if where else key
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, 1, 0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(hints)}"
-            raise ValueError(f"there is no setting {path!r}; {hint}")
-        values[key] = _value(hints[key], value, values.get(key), path)
-    try:
-        return kind(**values)
-    except TypeError as reason:
-        raise ValueError(f"{where or 'the recipe'} is not complete: {reason}") from reason
-
-
-def _value(hint: Any, value: Any, base: Any, path: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _tree(hint, value, base, path)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _value(args[0], value, base, path)
-    if origin is Literal:
-        if value not in args:
-            near = difflib.get_close_matches(str(value), args, 1, 0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{path} is {value!r}; {hint}choose from {', '.join(args)}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{path} is {value!r}; expected a list")
-        inner = args[:1] * len(value) if args[1:] == (Ellipsis,) else args
-        if len(inner) != len(value):
-            raise ValueError(f"{path} has {len(value)} values; expected {len(inner)}")
-        return tuple(
-            _value(each, item, None, f"{path}[{index}]")
-            for index, (each, item) in enumerate(zip(inner, value, strict=True))
-        )
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{path} is {value!r}; expected a table of options")
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{path} is {value!r}; expected {_KINDS.get(hint, hint.__name__)}")
-    return value
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def _toml_value(text: str) -> Any:

@@ -27,10 +27,11 @@ from torch import Tensor
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.errors import InputError
 from nca_texture.files import atomic_write
-from nca_texture.recipe import AutomatonPlan, Recipe, from_dict, to_dict
+from nca_texture.recipe import AutomatonPlan, Recipe
 from nca_texture.targets import Exemplar
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import Snapshot
+from nca_texture.trees import from_dict, to_dict
 from nca_texture.wide import Wide
 
 FORMAT = "nca-texture/1"

@@ -101,6 +101,11 @@ CASES = {
     "unknown loss option": Case(
         train("zebra.png", "--set", "sliced.sample=3"), 2, ("did you mean 'samples'",)
     ),
+    "a loss option of another type": Case(
+        train("zebra.png", "--set", "sliced.layer_weights=3"),
+        2,
+        ("sliced.layer_weights is 3", "expected a list"),
+    ),
     "setting of the wrong type": Case(
         train("zebra.png", "--set", "training.width=wide"), 2, ("training.width", "whole number")
     ),

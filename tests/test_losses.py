@@ -1,5 +1,7 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -275,7 +277,7 @@ def test_each_layer_has_its_own_number_of_directions(
     assert spread([128, 8]) == pytest.approx(spread(8), rel=0.3)
     with pytest.raises(ValueError, match="got 3 projections for 2 layers"):
         spread([8, 8, 8])
-    for wrong in (0, 2.5, "many", [8, 0], [8, 2.5]):
+    for wrong in (0, [8, 0]):
         with pytest.raises(ValueError, match="projections has to be at least 1"):
             SlicedLoss(target, **{**options, "projections": wrong})
 
@@ -491,22 +493,58 @@ def test_wrong_names_are_answered_with_the_nearest(target: Tensor) -> None:
         build_loss("pixel", target, norm="l3")
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "wrong", "expected"),
+    [
+        ("sliced", "layer_weights", 3, "sliced.layer_weights is 3; expected a list"),
+        ("sliced", "layer_weights", [1, "2"], r"layer_weights\[1\] is '2'; expected a number"),
+        ("sliced", "projections", 1.5, "projections is 1.5; expected a whole number or a list"),
+        ("sliced", "projections", [8, True], r"projections\[1\] is True; expected a whole number"),
+        ("sliced", "image", 1, "sliced.image is 1; expected true or false"),
+        ("gram", "layers", "relu1_1", "gram.layers is 'relu1_1'; expected a list"),
+        ("patch", "levels", "many", "patch.levels is 'many'; expected a whole number"),
+        ("overflow", "limit", None, "overflow.limit is None; expected a number"),
+    ],
+)
+def test_options_of_another_type_are_named(
+    name: str, option: str, wrong: Any, expected: str, target: Tensor
+) -> None:
+    with pytest.raises(ValueError, match=expected):
+        build_loss(name, target, **{option: wrong})
+
+
+def test_numbers_of_numpy_are_numbers(target: Tensor) -> None:
+    plain = build_loss("patch", target, samples=64, unsharp=1.0, levels=2)
+    alike = build_loss(
+        "patch", target, samples=np.int64(64), unsharp=np.float32(1), levels=np.uint8(2)
+    )
+    grown = show(target.flip(-1))
+    assert torch.equal(plain(grown, rng()), alike(grown, rng()))
+
+
 def test_losses_come_from_outside_too(
     target: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "outside_losses.py").write_text(
         "from nca_texture.losses.base import Loss\n"
         "class Brightness(Loss):\n"
-        "    def __init__(self, target, *, weight=1.0):\n"
+        "    def __init__(self, target, *, weight: float = 1.0, unlike=None):\n"
         "        super().__init__()\n"
         "        self.weight = weight\n"
         "    def forward(self, grown, generator):\n"
         "        return self.weight * grown.image.mean((1, 2, 3))\n"
+        "class Unreadable(Brightness):\n"
+        "    def __init__(self, target, *, weight: 'NoSuchType', **options):\n"
+        "        super().__init__(target, weight=weight, **options)\n"
         "class NoLoss: ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     loss = build_loss("outside_losses:Brightness", target, weight=2.0)
     torch.testing.assert_close(loss(show(target), rng())[0], 2 * target.mean())
+    loss = build_loss("outside_losses:Unreadable", target, weight=2.0, unlike=3)
+    torch.testing.assert_close(loss(show(target), rng())[0], 2 * target.mean())
+    with pytest.raises(ValueError, match=r"Brightness\.weight is 'two'; expected a number"):
+        build_loss("outside_losses:Brightness", target, weight="two", unlike="anything")
     with pytest.raises(ValueError, match="has no option 'wieght'; did you mean 'weight'"):
         build_loss("outside_losses:Brightness", target, wieght=2.0)
     with pytest.raises(ValueError, match="is no loss"):

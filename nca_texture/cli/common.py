@@ -322,8 +322,8 @@ def load_shaped(
 
     What is None stays as the model has it. The plan returned is that of the new grid.
     """
-    from nca_texture.recipe import from_dict
     from nca_texture.store import load_model
+    from nca_texture.trees import from_dict
 
     automaton, recipe, origin = load_model(model)
     asked = {"edge": edge, "beyond": beyond, "layout": layout}

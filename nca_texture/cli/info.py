@@ -35,8 +35,8 @@ def info(
 
 def _model_or_checkpoint(path: Path) -> dict[str, Any]:
     from nca_texture.errors import InputError
-    from nca_texture.recipe import to_dict
     from nca_texture.store import load_checkpoint, load_model
+    from nca_texture.trees import to_dict
 
     try:
         automaton, recipe, origin = load_model(path)

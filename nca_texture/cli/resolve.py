@@ -257,7 +257,8 @@ def _preset_of(text: str) -> str | None:
 
 
 def _with_flags(recipe: "Recipe", flags: dict[str, Any], quiet: bool) -> "Recipe":
-    from nca_texture.recipe import Recipe, from_dict
+    from nca_texture.recipe import Recipe
+    from nca_texture.trees import from_dict
 
     for key, value in flags.items():
         if value is not None:
