@@ -33,12 +33,23 @@ _DRAFT = Recipe(
         iterations=800, width=64, height=64, steps=(32, 64), warmup=20, judge_every=250
     ),
 )
-# Once the shapes are there, colours and fine detail are what is wrong: the deepest layer would
-# outweigh them by far (docs/quality.md). A draft has no time for both.
-_DETAILED = replace(SLICED, options=SLICED.options | {"layer_weights": [10.0, 30.0, 3.0, 2.0, 1.5]})
+# Once the shapes are there, colours and fine detail are what is wrong: with equal weights the
+# deepest layers would outweigh them by far. With less than these, rules turn away from the target's
+# shapes as they grow old. A draft has no time for all this (docs/quality.md).
+_DETAILED = replace(
+    SLICED,
+    options=SLICED.options
+    | {
+        "layer_weights": [10.0, 30.0, 3.0, 4.0, 5.0],
+        "projections": [32, 32, 32, 128, 128],  # few places, many features: more cost little
+    },
+)
 # A patch of the fourth level spans 40 cells, one of the fifth 80: smaller ones do not see that all
-# of a pattern is too large, nor that dark and light gather.
-_LARGE_PATCHES = replace(PATCH, weight=2.5, options={"levels": 5})
+# of a pattern is too large, nor that dark and light gather. With fewer of them much of the gradient
+# is chance.
+_LARGE_PATCHES = replace(
+    PATCH, weight=2.5, options={"levels": 5, "samples": 768, "exemplar_samples": 768}
+)
 # Few states that grow old before they begin anew, some on larger grids, and windows of one that
 # grows old beside them, keep a rule from drifting; without wounds some rules run away from the edge
 # of one; one wide grid keeps from gathering what two narrow ones let gather into bands as wide as

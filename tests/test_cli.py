@@ -242,9 +242,9 @@ def test_weights_of_layers_stay_with_their_network_and_it_says_so(
     own = tomllib.loads(command(args, tmp_path).stdout)["losses"][0]["options"]
     done = command([*args, "--features", "vgg19"], tmp_path)
     options = tomllib.loads(done.stdout)["losses"][0]["options"]
-    assert own.keys() - options.keys() == {"layer_weights"}
+    assert own.keys() - options.keys() == {"layer_weights", "projections"}
     assert options["features"] == "vgg19"
-    assert "vgg19: left out layer_weights of sliced" in done.stderr
+    assert "vgg19: left out layer_weights and projections of sliced" in done.stderr
 
 
 @pytest.mark.parametrize("edge", [None, "xy", "x", "none"])
