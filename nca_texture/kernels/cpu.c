@@ -29,7 +29,7 @@
 
 enum { KIND_MLP, KIND_ABS };
 enum { COMBINE_PLAIN, COMBINE_NORM, COMBINE_STEER };
-enum { TILE = 32, M = 4, MOST_TAPS = 81, LANES = 16 };
+enum { TILE = 32, M = 4, MOST_TAPS = 81, LANES = 16, USUAL_SIZE = 3 };
 
 /* The same fields, in the same order, as _Job in cpu.py. */
 struct job {
@@ -73,6 +73,11 @@ struct scratch { /* of one thread */
 /* What the filters of a cell find, before it is combined; a vector may be written beyond. */
 static inline long seen_stride(const struct job *job) {
   return job->combine ? (long)job->filters * job->channels + job->lanes : 0;
+}
+
+/* Filters of 3 x 3 and at most 16 channels have code of their own, whose loops are unrolled. */
+static inline int usual(const struct job *job) {
+  return job->size == USUAL_SIZE && job->lanes == LANES;
 }
 
 struct sums {
@@ -134,6 +139,7 @@ static inline uint32_t bfloat16(float value) {
 #define EMULATED 2
 
 #define UNROLL _Pragma("GCC unroll 8")
+#define INLINE static inline __attribute__((always_inline))
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
 #define NAME(x) JOIN(x, SET)

@@ -222,9 +222,8 @@ static void NAME(outer)(const struct scratch *s, long count, const float *left, 
 /* Percepts of one cell by COUNT filters from `first` on; x are its neighbours. Taps of weight zero
  * are not worth a branch. */
 #define PERCEIVE(COUNT)                                                                            \
-  static inline void NAME(perceive_##COUNT)(const struct job *job, float *const *x,                \
-                                            const float *coefs, float *p) {                        \
-    const long channels = job->channels, lanes = job->lanes, taps = job->size * job->size;         \
+  INLINE void NAME(perceive_##COUNT)(long taps, long lanes, long channels, float *const *x,        \
+                                     const float *coefs, float *p) {                               \
     for (long c = lanes - VL; c >= 0; c -= VL) {                                                    \
       vec sum[COUNT];                                                                              \
       UNROLL for (int f = 0; f < COUNT; f++) sum[f] = (vec){0};                                    \
@@ -240,9 +239,8 @@ static void NAME(outer)(const struct scratch *s, long count, const float *left, 
 
 /* The reverse: what COUNT filters' percepts d ask of the neighbours. */
 #define PERCEIVE_BACK(COUNT)                                                                       \
-  static inline void NAME(perceive_back_##COUNT)(const struct job *job, float *const *x,           \
-                                                 const float *coefs, const float *d) {             \
-    const long channels = job->channels, lanes = job->lanes, taps = job->size * job->size;         \
+  INLINE void NAME(perceive_back_##COUNT)(long taps, long lanes, long channels, float *const *x,   \
+                                          const float *coefs, const float *d) {                    \
     for (long c = 0; c < lanes; c += VL) {                                                         \
       vec given[COUNT];                                                                            \
       UNROLL for (int f = 0; f < COUNT; f++) given[f] = LOAD(d + f * channels + c);                \
@@ -265,46 +263,54 @@ PERCEIVE_BACK(3)
 PERCEIVE_BACK(4)
 
 /* Percepts of one cell into p [filters * channels, and a vector of slack]. */
-static inline void NAME(perceive)(const struct job *job, float *const *x, const float *coefs,
-                                  float *p) {
-  const long each = job->size * job->size * job->lanes;
-  for (long f = 0; f < job->filters; f += 4) {
-    const float *from = coefs + f * each;
-    float *to = p + f * job->channels;
-    switch (job->filters - f) {
-      case 1: NAME(perceive_1)(job, x, from, to); break;
-      case 2: NAME(perceive_2)(job, x, from, to); break;
-      case 3: NAME(perceive_3)(job, x, from, to); break;
-      default: NAME(perceive_4)(job, x, from, to);
+INLINE void NAME(perceive)(const struct job *job, long size, long lanes, float *const *x,
+                           const float *coefs, float *p) {
+  const long taps = size * size, channels = job->channels;
+  for (long left = job->filters; left > 0; left -= 4) {
+    switch (left) {
+      case 1: NAME(perceive_1)(taps, lanes, channels, x, coefs, p); break;
+      case 2: NAME(perceive_2)(taps, lanes, channels, x, coefs, p); break;
+      case 3: NAME(perceive_3)(taps, lanes, channels, x, coefs, p); break;
+      default: NAME(perceive_4)(taps, lanes, channels, x, coefs, p);
     }
+    coefs += 4 * taps * lanes;
+    p += 4 * channels;
   }
 }
 
-static inline void NAME(perceive_back)(const struct job *job, float *const *x, const float *coefs,
-                                       const float *d) {
-  const long each = job->size * job->size * job->lanes;
-  for (long f = 0; f < job->filters; f += 4) {
-    const float *from = coefs + f * each, *asked = d + f * job->channels;
-    switch (job->filters - f) {
-      case 1: NAME(perceive_back_1)(job, x, from, asked); break;
-      case 2: NAME(perceive_back_2)(job, x, from, asked); break;
-      case 3: NAME(perceive_back_3)(job, x, from, asked); break;
-      default: NAME(perceive_back_4)(job, x, from, asked);
+INLINE void NAME(perceive_back)(const struct job *job, long size, long lanes, float *const *x,
+                                const float *coefs, const float *d) {
+  const long taps = size * size, channels = job->channels;
+  for (long left = job->filters; left > 0; left -= 4) {
+    switch (left) {
+      case 1: NAME(perceive_back_1)(taps, lanes, channels, x, coefs, d); break;
+      case 2: NAME(perceive_back_2)(taps, lanes, channels, x, coefs, d); break;
+      case 3: NAME(perceive_back_3)(taps, lanes, channels, x, coefs, d); break;
+      default: NAME(perceive_back_4)(taps, lanes, channels, x, coefs, d);
     }
+    coefs += 4 * taps * lanes;
+    d += 4 * channels;
   }
 }
 
-/* Where the neighbours of cell (y, x) lie in `cells`; what lies beyond a zero edge is `beyond`. */
-static inline void NAME(neighbours)(const struct job *job, float *cells, float *beyond, long y,
-                                    long x, float **found) {
-  const long size = job->size, shift = job->radius - size / 2;
-  for (long i = 0; i < size; i++) {
-    const long row = job->near_rows[y + i + shift];
-    float *start = cells + row * job->width * job->lanes;
-    for (long j = 0; j < size; j++) {
-      const long column = job->near_columns[x + j + shift];
-      *found++ = (row | column) < 0 ? beyond : start + column * job->lanes;
-    }
+/* Where a cell's neighbours lie in the row that begins at `row`, when the first of them is in
+ * columns[0]; what lies beyond a zero edge is `beyond`. */
+INLINE void NAME(neighbours_in)(float *row, const int32_t *columns, float *beyond, long size,
+                                long lanes, float **found) {
+  for (long j = 0; j < size; j++) found[j] = columns[j] < 0 ? beyond : row + columns[j] * lanes;
+}
+
+/* Where the neighbours of cell (y, x) lie in `cells`. */
+INLINE void NAME(neighbours)(const struct job *job, float *cells, long y, long x, long size,
+                             long lanes, float **found) {
+  const long shift = job->radius - size / 2, row = job->width * lanes;
+  const int32_t *rows = job->near_rows + y + shift, *columns = job->near_columns + x + shift;
+  float *beyond = job->zeros;
+  for (long i = 0; i < size; i++, found += size) {
+    if (rows[i] >= 0)
+      NAME(neighbours_in)(cells + rows[i] * row, columns, beyond, size, lanes, found);
+    else
+      for (long j = 0; j < size; j++) found[j] = beyond;
   }
 }
 
@@ -406,24 +412,32 @@ static void NAME(layers)(const struct job *job, struct scratch *s, int with_upda
                   s->update, job->lanes, job->lanes);
 }
 
-/* Gather the percepts of the cells of a tile; rows that stay empty are zero. */
-static void NAME(gather)(const struct job *job, struct scratch *s, const float *before) {
+INLINE void NAME(gather_by)(const struct job *job, struct scratch *s, const float *before, long size,
+                            long lanes) {
   const long first = job->kind == KIND_ABS ? job->channels : 0;
   const long percepts = job->percepts;
   for (long t = 0; t < s->count; t++) {
     const long y = s->ys[t], x = s->xs[t];
-    const float *cell = before + (y * job->width + x) * job->lanes;
+    const float *cell = before + (y * job->width + x) * lanes;
     float *found[MOST_TAPS], *p = s->percepts + t * job->inputs_stride;
     float *seen = job->combine ? s->seen + t * seen_stride(job) : p + first;
-    NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
+    NAME(neighbours)(job, (float *)before, y, x, size, lanes, found);
     const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
-    NAME(perceive)(job, found, job->coefs + parity * job->bank, seen);
+    NAME(perceive)(job, size, lanes, found, job->coefs + parity * job->bank, seen);
     if (job->combine) NAME(combine)(job, cell, seen, p + first);
     if (s->raw) memcpy(s->raw + t * job->inputs_stride, p + first, percepts * sizeof(float));
     if (isfinite(job->percept_limit))
       NAME(clamp)(p + first, percepts, -job->percept_limit, job->percept_limit);
     if (first) memcpy(p, cell, first * sizeof(float));
   }
+}
+
+/* Gather the percepts of the cells of a tile; rows that stay empty are zero. */
+static void NAME(gather)(const struct job *job, struct scratch *s, const float *before) {
+  if (usual(job))
+    NAME(gather_by)(job, s, before, USUAL_SIZE, LANES);
+  else
+    NAME(gather_by)(job, s, before, job->size, job->lanes);
   if (s->count < TILE)
     memset(s->percepts + s->count * job->inputs_stride, 0,
            (TILE - s->count) * job->inputs_stride * sizeof(float));
@@ -466,12 +480,61 @@ static void NAME(forward_strip)(const struct job *job, struct scratch *s, long s
     NAME(clamp)(after + y0 * row, (y1 - y0) * row, -job->state_limit, job->state_limit);
 }
 
+/* Whether the gradient of a new state is that of the old one as well, whatever the layers add. */
+static inline int NAME(passes_all)(const struct job *job, const uint8_t *alive) {
+  return !alive && !isfinite(job->state_limit);
+}
+
+/* sums [columns] += the rows of `from`, one after the other. */
+static void NAME(add_rows)(long count, const float *from, long columns, float *sums) {
+  for (long n = 0; n < columns; n += VL) {
+    vec sum = LOAD(sums + n);
+    for (long t = 0; t < count; t++) sum += LOAD(from + t * columns + n);
+    STORE(sums + n, sum);
+  }
+}
+
+/* What the gradients of a tile's percepts ask of the cells that were seen, and of the filters. */
+INLINE void NAME(scatter_by)(const struct job *job, struct scratch *s, struct sums *sums,
+                             const float *before, float *local, long y0, long size, long lanes) {
+  const long percepts = job->percepts, taps = size * size, shift = job->radius - size / 2;
+  const long first = job->kind == KIND_ABS ? job->channels : 0, width = job->width;
+  for (long t = 0; t < s->count; t++) {
+    float *d = s->d_percepts + t * job->inputs_lanes + first, *found[MOST_TAPS];
+    const long y = s->ys[t], x = s->xs[t];
+    if (s->raw)
+      for (long i = 0; i < percepts; i++)
+        if (fabsf(s->raw[t * job->inputs_stride + i]) > job->percept_limit) d[i] = 0;
+    if (job->combine) {
+      const long at = (y * width + x) * lanes, row = y - y0 + job->radius;
+      NAME(combine_back)(job, before + at, s->seen + t * seen_stride(job), d, s->d_seen,
+                         local + (row * width + x) * lanes);
+      d = s->d_seen;
+    }
+    const long bank = job->parities == 2 && job->rows[y] & 1 ? job->bank : 0;
+    /* Rows beyond the strip stay where they are: which rows they are is settled when strips meet. */
+    for (long i = 0; i < size; i++)
+      NAME(neighbours_in)(local + (y - y0 + shift + i) * width * lanes,
+                          job->near_columns + x + shift, s->nowhere, size, lanes, found + i * size);
+    NAME(perceive_back)(job, size, lanes, found, job->coefs + bank, d);
+    if (!sums->coefs) continue;
+    NAME(neighbours)(job, (float *)before, y, x, size, lanes, found);
+    for (long f = 0; f < job->filters; f++)
+      for (long tap = 0; tap < taps; tap++) {
+        float *to = sums->coefs + bank + (f * taps + tap) * lanes;
+        for (long c = 0; c < job->channels; c++) to[c] += d[f * job->channels + c] * found[tap][c];
+      }
+  }
+}
+
 /* Gradients of a tile: into `local`, the rows of a strip and `radius` more on either side, and into
- * the sums of the weights; `gradient` is that of the new state. */
+ * the sums of the weights; `gradient` is that of the new state, and in `local` already when
+ * `passed` is. */
 static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct sums *sums,
-                                const float *before, const float *gradient, float *local, long y0) {
+                                const float *before, const float *gradient, float *local, long y0,
+                                int passed) {
   const long lanes = job->lanes, wide = job->wide, inputs = job->inputs;
-  const long stride = job->inputs_stride, taps = job->size * job->size;
+  const long stride = job->inputs_stride;
   const long first = job->kind == KIND_ABS ? job->channels : 0;
   NAME(gather)(job, s, before);
   const int limited = isfinite(job->update_limit) || isfinite(job->state_limit);
@@ -482,22 +545,23 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
     const long place = s->ys[t] * (long)job->width + s->xs[t], at = place * lanes;
     float *own = local + ((s->ys[t] - y0 + job->radius) * (long)job->width + s->xs[t]) * lanes;
     float *to = s->d_update + t * lanes;
-    const float most = job->update_limit;
-    for (long c = 0; c < lanes; c++) {
-      float given = gradient[at + c], taken = given;
-      if (limited) {
-        const float update = s->update[t * lanes + c];
-        const float kept = update < -most ? -most : update > most ? most : update;
-        if (fabsf(before[at + c] + kept * job->dt) > job->state_limit) given = 0;
-        taken = fabsf(update) > most ? 0 : given;
-      }
-      own[c] += given;
-      to[c] = taken * job->dt;
+    const float most = job->update_limit, dt = job->dt;
+    for (long c = 0; c < lanes && !limited; c += VL) {
+      const vec given = LOAD(gradient + at + c);
+      if (!passed) STORE(own + c, LOAD(own + c) + given);
+      STORE(to + c, given * dt);
+    }
+    for (long c = 0; c < lanes && limited; c++) {
+      float given = gradient[at + c];
+      const float update = s->update[t * lanes + c];
+      const float kept = update < -most ? -most : update > most ? most : update;
+      if (fabsf(before[at + c] + kept * dt) > job->state_limit) given = 0;
+      if (!passed) own[c] += given;
+      to[c] = (fabsf(update) > most ? 0 : given) * dt;
     }
   }
   memset(s->d_update + s->count * lanes, 0, (TILE - s->count) * lanes * sizeof(float));
-  for (long t = 0; t < s->count; t++)
-    for (long c = 0; c < lanes; c++) sums->out_bias[c] += s->d_update[t * lanes + c];
+  NAME(add_rows)(s->count, s->d_update, lanes, sums->out_bias);
   if (job->kind == KIND_ABS) {
     NAME(outer)(s, s->count, s->percepts, stride, s->d_update, lanes, sums->in_weight, lanes,
                 job->inputs_rows, lanes);
@@ -519,42 +583,16 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
     const float most = job->hidden_limit;
     for (long i = 0; i < TILE * wide; i++)
       s->d_hidden[i] = s->hidden[i] > 0 && s->hidden[i] < most ? s->d_hidden[i] : 0;
-    for (long t = 0; t < s->count; t++)
-      for (long i = 0; i < wide; i++) sums->in_bias[i] += s->d_hidden[t * wide + i];
+    NAME(add_rows)(s->count, s->d_hidden, wide, sums->in_bias);
     NAME(outer)(s, s->count, s->percepts, stride, s->d_hidden, wide, sums->in_weight, wide,
                 job->inputs_rows, wide);
     NAME(product)(s, job->hidden, s->d_hidden, wide, job->in_back, job->inputs_lanes, NULL,
                   s->d_percepts, job->inputs_lanes, job->inputs_lanes);
   }
-  const long percepts = job->percepts, shift = job->radius - job->size / 2;
-  for (long t = 0; t < s->count; t++) {
-    float *d = s->d_percepts + t * job->inputs_lanes + first, *found[MOST_TAPS];
-    const long y = s->ys[t], x = s->xs[t];
-    if (s->raw)
-      for (long i = 0; i < percepts; i++)
-        if (fabsf(s->raw[t * stride + i]) > job->percept_limit) d[i] = 0;
-    if (job->combine) {
-      const long at = (y * job->width + x) * lanes, row = y - y0 + job->radius;
-      NAME(combine_back)(job, before + at, s->seen + t * seen_stride(job), d, s->d_seen,
-                         local + (row * job->width + x) * lanes);
-      d = s->d_seen;
-    }
-    const long bank = job->parities == 2 && job->rows[y] & 1 ? job->bank : 0;
-    /* Rows beyond the strip stay where they are: which rows they are is settled when strips meet. */
-    for (long tap = 0; tap < taps; tap++) {
-      const long row = y - y0 + shift + tap / job->size;
-      const long column = job->near_columns[x + tap % job->size + shift];
-      found[tap] = column < 0 ? s->nowhere : local + (row * job->width + column) * lanes;
-    }
-    NAME(perceive_back)(job, found, job->coefs + bank, d);
-    if (!sums->coefs) continue;
-    NAME(neighbours)(job, (float *)before, job->zeros, y, x, found);
-    for (long f = 0; f < job->filters; f++)
-      for (long tap = 0; tap < taps; tap++) {
-        float *to = sums->coefs + bank + (f * taps + tap) * lanes;
-        for (long c = 0; c < job->channels; c++) to[c] += d[f * job->channels + c] * found[tap][c];
-      }
-  }
+  if (usual(job))
+    NAME(scatter_by)(job, s, sums, before, local, y0, USUAL_SIZE, LANES);
+  else
+    NAME(scatter_by)(job, s, sums, before, local, y0, job->size, lanes);
   s->count = 0;
 }
 
@@ -563,12 +601,23 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
                                  long sample, uint32_t step, const float *before,
                                  const uint8_t *alive, const float *gradient, float *local, long y0,
                                  long y1) {
-  const long lanes = job->lanes, width = job->width, mortal = job->channels - job->held;
-  memset(local, 0, (y1 - y0 + 2 * job->radius) * width * lanes * sizeof(float));
+  const long lanes = job->lanes, width = job->width, row = width * lanes;
+  const long mortal = job->channels - job->held, margin = job->radius * row;
+  const int passed = NAME(passes_all)(job, alive);
+  memset(local, 0, margin * sizeof(float));
+  memset(local + margin + (y1 - y0) * row, 0, margin * sizeof(float));
+  if (passed)
+    memcpy(local + margin, gradient + y0 * row, (y1 - y0) * row * sizeof(float));
+  else
+    memset(local + margin, 0, (y1 - y0) * row * sizeof(float));
   s->count = 0;
   for (long y = y0; y < y1; y++) {
     const long found = NAME(firing)(job, job->seeds[sample], step, y, s->columns, s->hashes);
     for (long x = 0, next = 0; x < width; x++) {
+      if (passed) { /* only those that fire have more to give */
+        if (next == found) break;
+        x = s->columns[next];
+      }
       const int fires = next < found && s->columns[next] == x;
       const int dead = alive && !alive[y * width + x]; /* nothing reaches its update */
       if (fires) next++;
@@ -576,7 +625,7 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
         s->ys[s->count] = (int32_t)y;
         s->xs[s->count++] = (int32_t)x;
         if (s->count == TILE)
-          NAME(backward_tile)(job, s, sums, before, gradient, local, y0);
+          NAME(backward_tile)(job, s, sums, before, gradient, local, y0, passed);
       } else {
         const long from = dead ? mortal : 0, to = dead ? job->channels : lanes;
         const long at = (y * width + x) * lanes;
@@ -586,7 +635,7 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
       }
     }
   }
-  if (s->count) NAME(backward_tile)(job, s, sums, before, gradient, local, y0);
+  if (s->count) NAME(backward_tile)(job, s, sums, before, gradient, local, y0, passed);
 }
 
 #undef vec
