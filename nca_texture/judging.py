@@ -17,6 +17,8 @@ _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of the longest growth of a batch, and t
 _SETTLED = 8  # times the longest growth: by then a rule should have come to what it was taught
 _SOON = 16  # what comes later shows how a rule ages
 
+Marks = Sequence[Sequence[float]]  # [steps, loss] each, in the order of steps
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -26,6 +28,7 @@ class Verdict:
     marks: tuple[int, ...]  # steps at which it was scored
     losses: tuple[float, ...]
     picture: Tensor  # [3 or 4, h, w] at the last mark, finite; of many classes, side by side
+    settled: int = 0  # steps by which it should have settled
 
     @property
     def best_steps(self) -> int:
@@ -38,6 +41,15 @@ class Verdict:
         enough = min(losses) + 0.1 * abs(min(losses))
         return next(m for m, loss in zip(self.marks, losses, strict=False) if loss <= enough)
 
+    def beats(self, rival: Marks) -> bool:
+        """Whether it does better than a ``rival``, as far as both were followed."""
+        sound = self.score < math.inf
+        if not (rival and sound):
+            return sound
+        shared = min(self.marks[-1], rival[-1][0])
+        own = list(zip(self.marks, self.losses, strict=True))
+        return _worst(own, self.settled, shared) < _worst(rival, self.settled, shared)
+
 
 def judge(
     automaton: CellularAutomaton, loss: Loss, plan: TrainPlan, kernel: str = "auto"
@@ -46,19 +58,30 @@ def judge(
     return judge_together([automaton], [loss], plan, kernel)[0]
 
 
+def steps_after(plan: TrainPlan, iterations: int) -> int:
+    """Count the steps of the long roll-out after so many iterations.
+
+    In the first half of a training, when the next rule will do better, they are those by which a
+    rule should have settled.
+    """
+    last = max(plan.judge_steps, plan.steps[1])
+    return min(_SETTLED * plan.steps[1], last) if 2 * iterations < plan.iterations else last
+
+
 def judge_together(
     automata: Sequence[CellularAutomaton],
     losses: Sequence[Loss],
     plan: TrainPlan,
     kernel: str,
-    to_beat: Sequence[float] | None = None,
+    rivals: Sequence[Marks] | None = None,
+    steps: int | None = None,
 ) -> list[Verdict]:
     """Judge many, which have a plan in common, as one batch; see ``judge``.
 
-    The roll-out of one that cannot do better than the score it is ``to_beat`` ends there.
+    The roll-out of one that cannot beat its rival ends there. ``steps`` are fewer than the plan's.
     """
     most, classes = plan.steps[1], automata[0].classes
-    last = max(plan.judge_steps, most)
+    last = max(plan.judge_steps if steps is None else steps, most)
     marks = sorted({min(multiple * most, last) for multiple in _MULTIPLES} | {last})
     settled = min(_SETTLED * most, last)
     seed, size = stream(plan.seed, _CHANCE), plan.judge_size
@@ -68,7 +91,10 @@ def judge_together(
     seeds, kinds = sample_seeds(seed, count), torch.arange(count) % classes
     found: list[list[float]] = [[] for _ in automata]
     scores = [-math.inf] * len(automata)
-    limits = to_beat or [math.inf] * len(automata)
+    beside = list(scores)  # the same of the marks that the rival has as well
+    rivals = rivals or [()] * len(automata)
+    limits = [_worst(rival, settled, last) for rival in rivals]
+    until = [rival[-1][0] if rival else math.inf for rival in rivals]
     going, done = list(range(len(automata))), 0
     with torch.no_grad():
         states = [each.seed(count, size, seed=seed, classes=kinds) for each in automata]
@@ -88,7 +114,9 @@ def judge_together(
                 found[index].append(value)
                 if mark >= settled:
                     scores[index] = max(scores[index], value)
-            going = [index for index in going if scores[index] < limits[index]]
+                if mark <= until[index]:
+                    beside[index] = scores[index]
+            going = [i for i in going if beside[i] < limits[i] and scores[i] < math.inf]
             if not going:
                 break
     return [
@@ -97,9 +125,15 @@ def judge_together(
             tuple(marks[: len(values)]),
             tuple(values),
             torch.cat(list(automaton.to_image(part)[:classes]), dim=-1).nan_to_num(),
+            settled,
         )
         for automaton, score, values, part in zip(automata, scores, found, states, strict=True)
     ]
+
+
+def _worst(marks: Marks, first: float, last: float) -> float:
+    """Find the worst loss of the marks from ``first`` to ``last`` steps; infinite without any."""
+    return max((loss for steps, loss in marks if first <= steps <= last), default=math.inf)
 
 
 def show(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nca_texture.automaton import CellularAutomaton
 from nca_texture.curriculum import Curriculum
-from nca_texture.judging import judge_together
+from nca_texture.judging import judge_together, steps_after
 from nca_texture.losses.base import Loss
 from nca_texture.train_plan import TrainPlan
 from nca_texture.training import Report, train_together
@@ -53,7 +53,8 @@ def calibrate_together(
     if plan.judge_every:
         before = time.perf_counter()
         judge_together(twins, losses, plan, "auto")
-        each += (time.perf_counter() - before) / plan.judge_every
+        shorter = steps_after(plan, 0) / steps_after(plan, plan.iterations)  # in the first half
+        each += (time.perf_counter() - before) * (1 + shorter) / 2 / plan.judge_every
     if plan.window_every:
         before = time.perf_counter()
         for twin in twins:

@@ -213,7 +213,7 @@ _NOISE = Recipe(
 _MUNCA_DEPARTURES = (
     *_ANY_DEPARTURE,
     "Sinkhorn transport is this project's own with its plan held fixed, not geomloss",
-    "weights are kept by the worst loss of a 3000-step roll-out from its 508th step on",
+    "weights are kept by the worst loss of a 3000-step roll-out from its 1016th step on",
 )
 
 PRESETS: dict[str, Preset] = {
@@ -223,7 +223,11 @@ PRESETS: dict[str, Preset] = {
         "truer in colour and detail than draft, and learns to heal; four minutes on two recent CPU "
         "cores with AVX-512",
     ),
-    "best": Preset(_BEST, "as good as it gets; meant for a GPU or a night"),
+    "best": Preset(
+        _BEST,
+        "balanced on larger grids, with more hidden units and for longer; meant for a GPU or a "
+        "night, and not measured yet",
+    ),
     "grow": Preset(
         replace(EXPERIMENTS["regenerating-2020"].small, preset="grow"),
         "a picture with transparency that grows and heals, on two CPU cores",

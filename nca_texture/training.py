@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nca_texture.automaton import CellularAutomaton, Init, grow_together
-from nca_texture.judging import Verdict, judge_together, show
+from nca_texture.judging import Verdict, judge_together, show, steps_after
 from nca_texture.losses.base import Loss
 from nca_texture.losses.together import Scorer
 from nca_texture.noise import generator, stream
@@ -277,8 +277,10 @@ def _judge_runs(runs: list["_Run"]) -> "dict[_Run, Verdict]":
     if not runs:
         return {}
     automata, losses = [run.automaton for run in runs], [run.loss for run in runs]
-    to_beat = [run.now.best_score for run in runs]
-    verdicts = judge_together(automata, losses, runs[0].plan, runs[0].kernel, to_beat)
+    rivals = [run.now.best_marks for run in runs]
+    plan, kernel = runs[0].plan, runs[0].kernel
+    steps = steps_after(plan, runs[0].now.iteration)
+    verdicts = judge_together(automata, losses, plan, kernel, rivals, steps)
     return dict(zip(runs, verdicts, strict=True))
 
 
@@ -504,7 +506,7 @@ class _Run:
 
     def weigh(self, verdict: Verdict) -> bool:
         """Keep the weights when no others did better; return whether that is so."""
-        is_best = verdict.score < self.now.best_score
+        is_best = verdict.beats(self.now.best_marks)
         if is_best:
             self.now.best_score = verdict.score
             self.now.best_weights = _copy(self.automaton.state_dict())

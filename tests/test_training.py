@@ -413,7 +413,8 @@ def test_a_roll_out_ends_when_it_cannot_win() -> None:
     whole = judge_together(automata, losses, plan, "auto")
     assert [len(verdict.marks) for verdict in whole] == [7, 7, 7]
     limits = [math.inf, min(whole[1].losses[3:]) / 2, whole[2].score]
-    raced = judge_together(automata, losses, plan, "auto", limits)
+    rivals = [[], *([(mark, limit) for mark in whole[0].marks] for limit in limits[1:])]
+    raced = judge_together(automata, losses, plan, "auto", rivals)
     for number, (verdict, all_of_it) in enumerate(zip(raced, whole, strict=True)):
         count = len(verdict.losses)
         assert verdict.losses == all_of_it.losses[:count]
@@ -423,6 +424,37 @@ def test_a_roll_out_ends_when_it_cannot_win() -> None:
     assert raced[1].marks == (4, 8, 16, 32)
     alone = judge(automata[1], losses[1], small_plan(judge_steps=32))
     assert torch.equal(raced[1].picture, alone.picture)
+
+
+def test_rules_are_compared_as_far_as_both_were_followed() -> None:
+    def verdict(*losses: float) -> Verdict:
+        marks = tuple(4 * 2**k for k in range(len(losses)))
+        return Verdict(max(losses[3:]), marks, losses, torch.zeros(3, 1, 1), settled=32)
+
+    short, whole = [(4, 9.0), (8, 8.0), (16, 7.0), (32, 2.0)], [(4, 1.0), (32, 2.0), (64, 3.0)]
+    assert verdict(9.0, 9.0, 9.0, 1.0, 3.0).beats(
+        short
+    )  # what came later was not seen of the other
+    assert not verdict(1.0, 1.0, 1.0, 2.5, 0.5).beats(short)
+    assert verdict(9.0, 9.0, 9.0, 1.0, 2.5).beats(whole)
+    assert not verdict(9.0, 9.0, 9.0, 1.0, 3.5).beats(whole)
+    assert verdict(9.0, 9.0, 9.0, 1.0).beats(whole)
+    assert verdict(9.0, 9.0, 9.0, 9.0).beats([])
+    assert not verdict(9.0, 9.0, 9.0, 1.0, math.inf).beats(short)
+    assert not verdict(9.0, 9.0, 9.0, math.inf).beats([])
+
+
+def test_in_the_first_half_of_a_training_roll_outs_end_when_rules_should_have_settled() -> None:
+    plan = small_plan(iterations=8, judge_every=2, judge_steps=256)
+    verdicts = {
+        report.iteration: report.verdict
+        for report in train(awake(), ToColour(), plan)
+        if report.verdict is not None
+    }
+    settled = max(plan.steps) * 8
+    assert verdicts[2].marks[-1] == settled
+    assert verdicts[4].marks[-1] == 256  # nobody has been there before
+    assert {each.settled for each in verdicts.values()} == {settled}
 
 
 def test_nobody_waits_for_a_little_more_order() -> None:
