@@ -141,7 +141,7 @@ def test_many_that_were_stopped_go_on_together(
 
 def test_a_second_signal_stops_at_once_and_loses_nothing(command: Any, tmp_path: Path) -> None:
     slow = ["--set", "training.judge_every=1", "--set", "training.judge_steps=200000"]
-    going = command.start([*TRAIN, "-o", "run", *slow], tmp_path)
+    going = command.start([*TRAIN, "--iterations", "2", "-o", "run", *slow], tmp_path)
     wait_for(tmp_path / "run" / "recipe.toml")
     time.sleep(0.5)  # in the first long roll-out by now, which takes a minute
     going.signal(signal.SIGINT)
