@@ -78,7 +78,7 @@ def judge_together(
 ) -> list[Verdict]:
     """Judge many, which have a plan in common, as one batch; see ``judge``.
 
-    The roll-out of one that cannot beat its rival ends there. ``steps`` are fewer than the plan's.
+    The roll-out of one that cannot beat its rival ends there. ``steps`` count for the plan's.
     """
     most, classes = plan.steps[1], automata[0].classes
     last = max(plan.judge_steps if steps is None else steps, most)
@@ -91,7 +91,7 @@ def judge_together(
     seeds, kinds = sample_seeds(seed, count), torch.arange(count) % classes
     found: list[list[float]] = [[] for _ in automata]
     scores = [-math.inf] * len(automata)
-    beside = list(scores)  # the same of the marks that the rival has as well
+    beside = list(scores)  # the same, of those marks alone that the rival has as well
     rivals = rivals or [()] * len(automata)
     limits = [_worst(rival, settled, last) for rival in rivals]
     until = [rival[-1][0] if rival else math.inf for rival in rivals]

@@ -213,7 +213,8 @@ _NOISE = Recipe(
 _MUNCA_DEPARTURES = (
     *_ANY_DEPARTURE,
     "Sinkhorn transport is this project's own with its plan held fixed, not geomloss",
-    "weights are kept by the worst loss of a 3000-step roll-out from its 1016th step on",
+    "weights are kept by the worst loss of a 3000-step roll-out from its 1016th step on, where "
+    "those of the first half of a training end",
 )
 
 PRESETS: dict[str, Preset] = {

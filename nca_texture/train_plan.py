@@ -50,7 +50,7 @@ class TrainPlan:
     clip_norm: float = 1.0  # of all gradients together, with gradients = "clip"
     unit_state_gradients: bool = False  # the state's gradient to norm 1 at every step (muNCA)
     judge_every: int = 100  # keep the weights that do best in a long roll-out; 0: keep the last
-    judge_steps: int = 1000  # of that roll-out, in the second half: in the first it ends earlier
+    judge_steps: int = 1000  # of it, on a larger grid if there is one; fewer in the first half
     precision: Precision = "float32"  # of products, in the rule and in a loss that allows it
     keep_every: int = 1  # states kept for the gradient; those in between are computed again
     seed: int = 0

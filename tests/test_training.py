@@ -432,9 +432,8 @@ def test_rules_are_compared_as_far_as_both_were_followed() -> None:
         return Verdict(max(losses[3:]), marks, losses, torch.zeros(3, 1, 1), settled=32)
 
     short, whole = [(4, 9.0), (8, 8.0), (16, 7.0), (32, 2.0)], [(4, 1.0), (32, 2.0), (64, 3.0)]
-    assert verdict(9.0, 9.0, 9.0, 1.0, 3.0).beats(
-        short
-    )  # what came later was not seen of the other
+    # What came later was not seen of the other.
+    assert verdict(9.0, 9.0, 9.0, 1.0, 3.0).beats(short)
     assert not verdict(1.0, 1.0, 1.0, 2.5, 0.5).beats(short)
     assert verdict(9.0, 9.0, 9.0, 1.0, 2.5).beats(whole)
     assert not verdict(9.0, 9.0, 9.0, 1.0, 3.5).beats(whole)

@@ -480,11 +480,6 @@ static void NAME(forward_strip)(const struct job *job, struct scratch *s, long s
     NAME(clamp)(after + y0 * row, (y1 - y0) * row, -job->state_limit, job->state_limit);
 }
 
-/* Whether the gradient of a new state is that of the old one as well, whatever the layers add. */
-static inline int NAME(passes_all)(const struct job *job, const uint8_t *alive) {
-  return !alive && !isfinite(job->state_limit);
-}
-
 /* sums [columns] += the rows of `from`, one after the other. */
 static void NAME(add_rows)(long count, const float *from, long columns, float *sums) {
   for (long n = 0; n < columns; n += VL) {
@@ -546,12 +541,15 @@ static void NAME(backward_tile)(const struct job *job, struct scratch *s, struct
     float *own = local + ((s->ys[t] - y0 + job->radius) * (long)job->width + s->xs[t]) * lanes;
     float *to = s->d_update + t * lanes;
     const float most = job->update_limit, dt = job->dt;
-    for (long c = 0; c < lanes && !limited; c += VL) {
-      const vec given = LOAD(gradient + at + c);
-      if (!passed) STORE(own + c, LOAD(own + c) + given);
-      STORE(to + c, given * dt);
+    if (!limited) {
+      for (long c = 0; c < lanes; c += VL) {
+        const vec given = LOAD(gradient + at + c);
+        if (!passed) STORE(own + c, LOAD(own + c) + given);
+        STORE(to + c, given * dt);
+      }
+      continue;
     }
-    for (long c = 0; c < lanes && limited; c++) {
+    for (long c = 0; c < lanes; c++) {
       float given = gradient[at + c];
       const float update = s->update[t * lanes + c];
       const float kept = update < -most ? -most : update > most ? most : update;
@@ -603,7 +601,7 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
                                  long y1) {
   const long lanes = job->lanes, width = job->width, row = width * lanes;
   const long mortal = job->channels - job->held, margin = job->radius * row;
-  const int passed = NAME(passes_all)(job, alive);
+  const int passed = passes_all(job, alive);
   memset(local, 0, margin * sizeof(float));
   memset(local + margin + (y1 - y0) * row, 0, margin * sizeof(float));
   if (passed)
