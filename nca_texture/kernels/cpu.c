@@ -29,7 +29,7 @@
 
 enum { KIND_MLP, KIND_ABS };
 enum { COMBINE_PLAIN, COMBINE_NORM, COMBINE_STEER };
-enum { TILE = 32, M = 4, MOST_TAPS = 81, LANES = 16, USUAL_SIZE = 3 };
+enum { TILE = 32, M = 4, MOST_SIZE = 9, LANES = 16, USUAL_SIZE = 3 };
 
 /* The same fields, in the same order, as _Job in cpu.py. */
 struct job {
@@ -63,7 +63,7 @@ struct job {
 
 struct scratch { /* of one thread */
   uint32_t *pairs;
-  float *percepts, *hidden, *update, *d_percepts, *d_hidden, *d_update, *raw, *seen, *d_seen, *nowhere;
+  float *percepts, *hidden, *update, *d_percepts, *d_hidden, *d_update, *raw, *seen, *d_seen, *beside;
   int32_t *columns, *ys, *xs;
   uint32_t *hashes;
   uint8_t *marks, *unmarked; /* four rows of cells, and one that stays empty */
@@ -194,6 +194,7 @@ static const uint8_t *near_life(const struct job *job, struct scratch *s, const 
 #define SET avx512
 #define VL 16
 #define NV 6
+#define PV 1
 #define BF16 0
 BEGIN("avx512f,avx512vl,avx512bw,avx512dq,fma")
 #include "cpu_plan.h"
@@ -204,6 +205,7 @@ END
 #define SET avx512bf16
 #define VL 16
 #define NV 6
+#define PV 1
 #define BF16 NATIVE
 BEGIN("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma")
 #include "cpu_step.h"
@@ -212,6 +214,7 @@ END
 #define SET avx2
 #define VL 8
 #define NV 3
+#define PV 2
 #define BF16 0
 BEGIN("avx2,fma")
 #include "cpu_plan.h"
@@ -222,6 +225,7 @@ END
 #define SET avx2bf16
 #define VL 8
 #define NV 3
+#define PV 2
 #define BF16 EMULATED
 BEGIN("avx2,fma")
 #include "cpu_step.h"
@@ -238,6 +242,7 @@ END
 #define SET plain
 #define VL 4
 #define NV PLAIN_NV
+#define PV 2
 #define BF16 0
 #include "cpu_plan.h"
 #include "cpu_smooth.h"
@@ -336,7 +341,7 @@ static float *take(float **memory, long count) {
 static int set_up(const struct job *job, struct scratch *s) {
   const long sizes[] = {TILE * job->inputs_stride, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_lanes + LANES, TILE * job->wide, TILE * job->lanes,
-                        TILE * job->inputs_stride, job->lanes, job->width + 1, job->width + 1,
+                        TILE * job->inputs_stride, job->size * job->size * job->lanes, job->width + 1, job->width + 1,
                         TILE, TILE, TILE / 2 * (job->inputs_stride + job->wide + LANES),
                         job->width + 1, job->width / 4 + 1, TILE * seen_stride(job), seen_stride(job)};
   long total = 0;
@@ -353,7 +358,7 @@ static int set_up(const struct job *job, struct scratch *s) {
   s->d_update = take(&next, sizes[5]);
   s->raw = take(&next, sizes[6]);
   if (!isfinite(job->percept_limit)) s->raw = NULL;
-  s->nowhere = take(&next, sizes[7]);
+  s->beside = take(&next, sizes[7]);
   s->columns = (int32_t *)take(&next, sizes[8]);
   s->hashes = (uint32_t *)take(&next, sizes[9]);
   s->ys = (int32_t *)take(&next, sizes[10]);

@@ -1,8 +1,9 @@
 /* One step and its backward pass, compiled once for each instruction set by cpu.c.
  *
  * Needs, and forgets at its end: SET, the name of this set; VL, floats of a vector; NV, vectors of a
- * block of products, M cells tall (M x NV sums stay in registers); BF16, whether products are of
- * bfloat16 (their sums are float32 all the same): 0, NATIVE or EMULATED.
+ * block of products, M cells tall (M x NV sums stay in registers); PV, vectors of percepts that are
+ * summed side by side; BF16, whether products are of bfloat16 (their sums are float32 all the same):
+ * 0, NATIVE or EMULATED.
  *
  * Cells are [batch, height, width, lanes]: channels padded with zeros to a multiple of 16. The cells
  * that fire are gathered into tiles of TILE, and only these pass through the layers: at a fire rate
@@ -219,37 +220,43 @@ static void NAME(outer)(const struct scratch *s, long count, const float *left, 
   }
 }
 
-/* Percepts of one cell by COUNT filters from `first` on; x are its neighbours. Taps of weight zero
- * are not worth a branch. */
+/* Percepts of one cell by COUNT filters; its neighbours are `size` cells from each of `rows` on. Taps
+ * of weight zero are not worth a branch, and sums of one vector would wait for each other. */
 #define PERCEIVE(COUNT)                                                                            \
-  INLINE void NAME(perceive_##COUNT)(long taps, long lanes, long channels, float *const *x,        \
+  INLINE void NAME(perceive_##COUNT)(long size, long lanes, long channels, const float *const *rows, \
                                      const float *coefs, float *p) {                               \
-    for (long c = lanes - VL; c >= 0; c -= VL) {                                                    \
-      vec sum[COUNT];                                                                              \
-      UNROLL for (int f = 0; f < COUNT; f++) sum[f] = (vec){0};                                    \
-      for (long tap = 0; tap < taps; tap++) {                                                      \
-        const vec value = LOAD(x[tap] + c);                                                        \
-        UNROLL for (int f = 0; f < COUNT; f++)                                                     \
-          sum[f] += LOAD(coefs + (f * taps + tap) * lanes + c) * value;                            \
-      }                                                                                            \
+    for (long c = lanes - PV * VL; c >= 0; c -= PV * VL) {                                          \
+      vec sum[COUNT][PV] = {};                                                                     \
+      for (long i = 0; i < size; i++)                                                              \
+        for (long j = 0; j < size; j++)                                                            \
+          UNROLL for (int v = 0; v < PV; v++) {                                                    \
+            const vec value = LOAD(rows[i] + j * lanes + c + v * VL);                              \
+            const float *by = coefs + (i * size + j) * lanes + c + v * VL;                         \
+            UNROLL for (int f = 0; f < COUNT; f++)                                                 \
+              sum[f][v] += LOAD(by + f * size * size * lanes) * value;                             \
+          }                                                                                        \
       /* Last vectors and first filters first: lanes beyond the channels are overwritten. */        \
-      UNROLL for (int f = 0; f < COUNT; f++) STORE(p + f * channels + c, sum[f]);                  \
+      UNROLL for (int f = 0; f < COUNT; f++)                                                       \
+        UNROLL for (int v = 0; v < PV; v++) STORE(p + f * channels + c + v * VL, sum[f][v]);       \
     }                                                                                              \
   }
 
 /* The reverse: what COUNT filters' percepts d ask of the neighbours. */
 #define PERCEIVE_BACK(COUNT)                                                                       \
-  INLINE void NAME(perceive_back_##COUNT)(long taps, long lanes, long channels, float *const *x,   \
+  INLINE void NAME(perceive_back_##COUNT)(long size, long lanes, long channels, float *const *rows, \
                                           const float *coefs, const float *d) {                    \
     for (long c = 0; c < lanes; c += VL) {                                                         \
       vec given[COUNT];                                                                            \
       UNROLL for (int f = 0; f < COUNT; f++) given[f] = LOAD(d + f * channels + c);                \
-      for (long tap = 0; tap < taps; tap++) {                                                      \
-        vec sum = LOAD(x[tap] + c);                                                                \
-        UNROLL for (int f = 0; f < COUNT; f++)                                                     \
-          sum += LOAD(coefs + (f * taps + tap) * lanes + c) * given[f];                            \
-        STORE(x[tap] + c, sum);                                                                    \
-      }                                                                                            \
+      for (long i = 0; i < size; i++)                                                              \
+        for (long j = 0; j < size; j++) {                                                          \
+          float *to = rows[i] + j * lanes + c;                                                     \
+          const float *by = coefs + (i * size + j) * lanes + c;                                    \
+          vec sum = LOAD(to);                                                                      \
+          UNROLL for (int f = 0; f < COUNT; f++)                                                   \
+            sum += LOAD(by + f * size * size * lanes) * given[f];                                  \
+          STORE(to, sum);                                                                          \
+        }                                                                                          \
     }                                                                                              \
   }
 
@@ -263,55 +270,58 @@ PERCEIVE_BACK(3)
 PERCEIVE_BACK(4)
 
 /* Percepts of one cell into p [filters * channels, and a vector of slack]. */
-INLINE void NAME(perceive)(const struct job *job, long size, long lanes, float *const *x,
-                           const float *coefs, float *p) {
-  const long taps = size * size, channels = job->channels;
-  for (long left = job->filters; left > 0; left -= 4) {
+INLINE void NAME(perceive)(long filters, long size, long lanes, long channels,
+                           const float *const *rows, const float *coefs, float *p) {
+  for (long left = filters; left > 0; left -= 4) {
     switch (left) {
-      case 1: NAME(perceive_1)(taps, lanes, channels, x, coefs, p); break;
-      case 2: NAME(perceive_2)(taps, lanes, channels, x, coefs, p); break;
-      case 3: NAME(perceive_3)(taps, lanes, channels, x, coefs, p); break;
-      default: NAME(perceive_4)(taps, lanes, channels, x, coefs, p);
+      case 1: NAME(perceive_1)(size, lanes, channels, rows, coefs, p); break;
+      case 2: NAME(perceive_2)(size, lanes, channels, rows, coefs, p); break;
+      case 3: NAME(perceive_3)(size, lanes, channels, rows, coefs, p); break;
+      default: NAME(perceive_4)(size, lanes, channels, rows, coefs, p);
     }
-    coefs += 4 * taps * lanes;
+    coefs += 4 * size * size * lanes;
     p += 4 * channels;
   }
 }
 
-INLINE void NAME(perceive_back)(const struct job *job, long size, long lanes, float *const *x,
-                                const float *coefs, const float *d) {
-  const long taps = size * size, channels = job->channels;
-  for (long left = job->filters; left > 0; left -= 4) {
+INLINE void NAME(perceive_back)(long filters, long size, long lanes, long channels,
+                                float *const *rows, const float *coefs, const float *d) {
+  for (long left = filters; left > 0; left -= 4) {
     switch (left) {
-      case 1: NAME(perceive_back_1)(taps, lanes, channels, x, coefs, d); break;
-      case 2: NAME(perceive_back_2)(taps, lanes, channels, x, coefs, d); break;
-      case 3: NAME(perceive_back_3)(taps, lanes, channels, x, coefs, d); break;
-      default: NAME(perceive_back_4)(taps, lanes, channels, x, coefs, d);
+      case 1: NAME(perceive_back_1)(size, lanes, channels, rows, coefs, d); break;
+      case 2: NAME(perceive_back_2)(size, lanes, channels, rows, coefs, d); break;
+      case 3: NAME(perceive_back_3)(size, lanes, channels, rows, coefs, d); break;
+      default: NAME(perceive_back_4)(size, lanes, channels, rows, coefs, d);
     }
-    coefs += 4 * taps * lanes;
+    coefs += 4 * size * size * lanes;
     d += 4 * channels;
   }
 }
 
-/* Where a cell's neighbours lie in the row that begins at `row`, when the first of them is in
- * columns[0]; what lies beyond a zero edge is `beyond`. */
-INLINE void NAME(neighbours_in)(float *row, const int32_t *columns, float *beyond, long size,
-                                long lanes, float **found) {
-  for (long j = 0; j < size; j++) found[j] = columns[j] < 0 ? beyond : row + columns[j] * lanes;
+/* Copy the neighbours of cell (y, x), which is at an edge, to `beside` [size, size, lanes]. */
+static void NAME(look_around)(const struct job *job, const float *cells, long y, long x,
+                              float *beside) {
+  const long size = job->size, lanes = job->lanes, shift = job->radius - size / 2;
+  const int32_t *near_rows = job->near_rows + y + shift, *columns = job->near_columns + x + shift;
+  for (long i = 0; i < size; i++)
+    for (long j = 0; j < size; j++, beside += lanes) {
+      const int found = near_rows[i] >= 0 && columns[j] >= 0;
+      const long at = found ? near_rows[i] * (long)job->width + columns[j] : 0;
+      memcpy(beside, found ? cells + at * lanes : job->zeros, lanes * sizeof(float));
+    }
 }
 
-/* Where the neighbours of cell (y, x) lie in `cells`. */
-INLINE void NAME(neighbours)(const struct job *job, float *cells, long y, long x, long size,
-                             long lanes, float **found) {
-  const long shift = job->radius - size / 2, row = job->width * lanes;
-  const int32_t *rows = job->near_rows + y + shift, *columns = job->near_columns + x + shift;
-  float *beyond = job->zeros;
-  for (long i = 0; i < size; i++, found += size) {
-    if (rows[i] >= 0)
-      NAME(neighbours_in)(cells + rows[i] * row, columns, beyond, size, lanes, found);
-    else
-      for (long j = 0; j < size; j++) found[j] = beyond;
-  }
+/* Where the neighbours of cell (y, x) lie: `size` cells from each of `rows` on, in the grid itself or,
+ * when some lie across an edge, in `beside`. */
+INLINE void NAME(neighbours)(const struct job *job, const float *cells, long y, long x, long size,
+                             long lanes, float *beside, const float **rows) {
+  const int32_t *near_rows = job->near_rows + job->radius - size / 2 + y;
+  const long width = job->width, left = x - size / 2;
+  int inside = left >= 0 && left + size <= width;
+  for (long i = 0; i < size; i++) inside &= near_rows[i] >= 0;
+  if (!inside) NAME(look_around)(job, cells, y, x, beside);
+  for (long i = 0; i < size; i++)
+    rows[i] = inside ? cells + (near_rows[i] * width + left) * lanes : beside + i * size * lanes;
 }
 
 /* Make of the two gradients of `seen`, what the filters of one cell found, what no turn changes:
@@ -414,18 +424,18 @@ static void NAME(layers)(const struct job *job, struct scratch *s, int with_upda
 
 INLINE void NAME(gather_by)(const struct job *job, struct scratch *s, const float *before, long size,
                             long lanes) {
-  const long first = job->kind == KIND_ABS ? job->channels : 0;
-  const long percepts = job->percepts;
+  const long first = job->kind == KIND_ABS ? job->channels : 0, stride = job->inputs_stride;
+  const long percepts = job->percepts, channels = job->channels, filters = job->filters;
   for (long t = 0; t < s->count; t++) {
     const long y = s->ys[t], x = s->xs[t];
-    const float *cell = before + (y * job->width + x) * lanes;
-    float *found[MOST_TAPS], *p = s->percepts + t * job->inputs_stride;
+    const float *cell = before + (y * job->width + x) * lanes, *rows[MOST_SIZE];
+    float *p = s->percepts + t * stride;
     float *seen = job->combine ? s->seen + t * seen_stride(job) : p + first;
-    NAME(neighbours)(job, (float *)before, y, x, size, lanes, found);
-    const long parity = job->parities == 2 ? job->rows[y] & 1 : 0;
-    NAME(perceive)(job, size, lanes, found, job->coefs + parity * job->bank, seen);
+    NAME(neighbours)(job, before, y, x, size, lanes, s->beside, rows);
+    const long bank = job->parities == 2 && job->rows[y] & 1 ? job->bank : 0;
+    NAME(perceive)(filters, size, lanes, channels, rows, job->coefs + bank, seen);
     if (job->combine) NAME(combine)(job, cell, seen, p + first);
-    if (s->raw) memcpy(s->raw + t * job->inputs_stride, p + first, percepts * sizeof(float));
+    if (s->raw) memcpy(s->raw + t * stride, p + first, percepts * sizeof(float));
     if (isfinite(job->percept_limit))
       NAME(clamp)(p + first, percepts, -job->percept_limit, job->percept_limit);
     if (first) memcpy(p, cell, first * sizeof(float));
@@ -492,11 +502,13 @@ static void NAME(add_rows)(long count, const float *from, long columns, float *s
 /* What the gradients of a tile's percepts ask of the cells that were seen, and of the filters. */
 INLINE void NAME(scatter_by)(const struct job *job, struct scratch *s, struct sums *sums,
                              const float *before, float *local, long y0, long size, long lanes) {
-  const long percepts = job->percepts, taps = size * size, shift = job->radius - size / 2;
+  const long percepts = job->percepts, channels = job->channels, filters = job->filters;
   const long first = job->kind == KIND_ABS ? job->channels : 0, width = job->width;
+  const long shift = job->radius - size / 2;
   for (long t = 0; t < s->count; t++) {
-    float *d = s->d_percepts + t * job->inputs_lanes + first, *found[MOST_TAPS];
-    const long y = s->ys[t], x = s->xs[t];
+    float *d = s->d_percepts + t * job->inputs_lanes + first, *rows[MOST_SIZE];
+    const long y = s->ys[t], x = s->xs[t], left = x - size / 2;
+    const int inside = left >= 0 && left + size <= width;
     if (s->raw)
       for (long i = 0; i < percepts; i++)
         if (fabsf(s->raw[t * job->inputs_stride + i]) > job->percept_limit) d[i] = 0;
@@ -508,17 +520,26 @@ INLINE void NAME(scatter_by)(const struct job *job, struct scratch *s, struct su
     }
     const long bank = job->parities == 2 && job->rows[y] & 1 ? job->bank : 0;
     /* Rows beyond the strip stay where they are: which rows they are is settled when strips meet. */
+    float *top = local + (y - y0 + shift) * width * lanes;
     for (long i = 0; i < size; i++)
-      NAME(neighbours_in)(local + (y - y0 + shift + i) * width * lanes,
-                          job->near_columns + x + shift, s->nowhere, size, lanes, found + i * size);
-    NAME(perceive_back)(job, size, lanes, found, job->coefs + bank, d);
+      rows[i] = inside ? top + (i * width + left) * lanes : s->beside + i * size * lanes;
+    if (!inside) memset(s->beside, 0, size * size * lanes * sizeof(float));
+    NAME(perceive_back)(filters, size, lanes, channels, rows, job->coefs + bank, d);
+    for (long tap = 0; !inside && tap < size * size; tap++) {
+      const long column = job->near_columns[x + shift + tap % size];
+      float *to = top + (tap / size * width + column) * lanes;
+      for (long c = 0; column >= 0 && c < lanes; c++) to[c] += s->beside[tap * lanes + c];
+    }
     if (!sums->coefs) continue;
-    NAME(neighbours)(job, (float *)before, y, x, size, lanes, found);
-    for (long f = 0; f < job->filters; f++)
-      for (long tap = 0; tap < taps; tap++) {
-        float *to = sums->coefs + bank + (f * taps + tap) * lanes;
-        for (long c = 0; c < job->channels; c++) to[c] += d[f * job->channels + c] * found[tap][c];
-      }
+    const float *seen[MOST_SIZE];
+    NAME(neighbours)(job, before, y, x, size, lanes, s->beside, seen);
+    for (long f = 0; f < filters; f++)
+      for (long i = 0; i < size; i++)
+        for (long j = 0; j < size; j++) {
+          float *to = sums->coefs + bank + ((f * size + i) * size + j) * lanes;
+          const float *from = seen[i] + j * lanes;
+          for (long c = 0; c < channels; c++) to[c] += d[f * channels + c] * from[c];
+        }
   }
 }
 
@@ -649,4 +670,5 @@ static void NAME(backward_strip)(const struct job *job, struct scratch *s, struc
 #undef SET
 #undef VL
 #undef NV
+#undef PV
 #undef BF16
