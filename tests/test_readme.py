@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,36 +39,27 @@ def commands() -> list[list[str]]:
     return found
 
 
-def run(words: list[str], folder: Path) -> str:
+def cut_short(words: list[str]) -> list[str]:
+    """Let a command of the README take seconds."""
     if words[0] == "train" and "--print-config" not in words:
         if "--time" in words:  # a budget is turned into iterations: give seconds, not minutes
             words[words.index("--time") + 1] = "2s"
-        words = words + SHORT
+        return words + SHORT
     if words[0] in ("tile", "wang") and "--steps" not in words:  # rules of three iterations
-        words = [*words, "--steps", "16"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
-    result = subprocess.run(
-        [sys.executable, "-m", "nca_texture", *words],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, f"{shlex.join(words)}\n{result.stderr}"
-    return result.stdout
+        return [*words, "--steps", "16"]
+    return words
 
 
 @pytest.mark.slow
-def test_every_command_runs(tmp_path: Path) -> None:
+def test_every_command_runs(command: Command, tmp_path: Path) -> None:
     for kind, text in BLOCKS:
         if kind == "python" and "class MeanColour" in text:
             (tmp_path / "colour.py").write_text(text)
     listed = commands()
     assert len(listed) >= 15
-    for words in listed:
-        run(words, tmp_path)
+    for words in map(cut_short, listed):
+        done = command(words, tmp_path, env={"PYTHONPATH": str(tmp_path)})
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
     for name in ("weave.png", "weave_proof.png", "tile.png", "strip.png", "hexagons.png"):
         assert (tmp_path / name).stat().st_size > 500
 
