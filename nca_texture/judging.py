@@ -43,12 +43,8 @@ class Verdict:
 
     def beats(self, rival: Marks) -> bool:
         """Whether it does better than a ``rival``, as far as both were followed."""
-        sound = self.score < math.inf
-        if not (rival and sound):
-            return sound
-        shared = min(self.marks[-1], rival[-1][0])
         own = list(zip(self.marks, self.losses, strict=True))
-        return _worst(own, self.settled, shared) < _worst(rival, self.settled, shared)
+        return _leads(own, rival, self.settled, self.marks[-1])
 
 
 def judge(
@@ -89,12 +85,8 @@ def judge_together(
     least = 1 if size == plan.size else 2  # of one rule, growths come to different orders
     count = max(cells // (size[0] * size[1]), least, classes)
     seeds, kinds = sample_seeds(seed, count), torch.arange(count) % classes
-    found: list[list[float]] = [[] for _ in automata]
-    scores = [-math.inf] * len(automata)
-    beside = list(scores)  # the same, of those marks alone that the rival has as well
     rivals = rivals or [()] * len(automata)
-    limits = [_worst(rival, settled, last) for rival in rivals]
-    until = [rival[-1][0] if rival else math.inf for rival in rivals]
+    found: list[list[tuple[int, float]]] = [[] for _ in automata]  # (steps, loss) at each mark
     going, done = list(range(len(automata))), 0
     with torch.no_grad():
         states = [each.seed(count, size, seed=seed, classes=kinds) for each in automata]
@@ -111,24 +103,31 @@ def judge_together(
                 states[index] = grown.state
                 value = losses[index](grown, generator(seed, 0)).mean().item()
                 value = value if math.isfinite(value) else math.inf
-                found[index].append(value)
-                if mark >= settled:
-                    scores[index] = max(scores[index], value)
-                if mark <= until[index]:
-                    beside[index] = scores[index]
-            going = [i for i in going if beside[i] < limits[i] and scores[i] < math.inf]
+                found[index].append((mark, value))
+            if mark >= settled:
+                going = [i for i in going if _leads(found[i], rivals[i], settled, last)]
             if not going:
                 break
     return [
         Verdict(
-            score,
-            tuple(marks[: len(values)]),
-            tuple(values),
+            _worst(own, settled, last),
+            tuple(mark for mark, _ in own),
+            tuple(loss for _, loss in own),
             torch.cat(list(automaton.to_image(part)[:classes]), dim=-1).nan_to_num(),
             settled,
         )
-        for automaton, score, values, part in zip(automata, scores, found, states, strict=True)
+        for automaton, own, part in zip(automata, found, states, strict=True)
     ]
+
+
+def _leads(own: Marks, rival: Marks, settled: float, last: float) -> bool:
+    """Whether ``own`` marks are sound, and better than a ``rival``'s as far as both are to go.
+
+    Own ones are to go to ``last`` steps, and may not have come there yet.
+    """
+    shared = min(last, rival[-1][0]) if rival else last
+    sound = _worst(own, settled, last) < math.inf
+    return sound and _worst(own, settled, shared) < _worst(rival, settled, shared)
 
 
 def _worst(marks: Marks, first: float, last: float) -> float:
