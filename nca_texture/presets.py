@@ -222,7 +222,7 @@ PRESETS: dict[str, Preset] = {
     "balanced": Preset(
         _BALANCED,
         "truer in colour and detail than draft, and learns to heal; four minutes on two recent CPU "
-        "cores with AVX-512, thirteen on two older ones without",
+        "cores with AVX-512, ten to thirteen on two older ones without",
     ),
     "best": Preset(
         _BEST,
