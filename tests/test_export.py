@@ -114,10 +114,7 @@ class SquareOnly(Exporter):
     """Refuses much."""
 
     suffix = ".txt"
-
-    def reasons(self, model: Trained) -> list[str]:
-        can = Abilities(layouts=("square",), edges=("torus",), living=False, channels=4)
-        return can.lacking(model.automaton)
+    abilities = Abilities(layouts=("square",), edges=("torus",), living=False, channels=4)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         return {"": b"fine"}

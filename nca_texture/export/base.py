@@ -44,26 +44,6 @@ class Trained:
         return " + ".join(f"{name}={share:g}" for name, share in shares.items())
 
 
-class Exporter(ABC):
-    """Writes trained automata for another program."""
-
-    suffix: ClassVar[str] = ""  # of the one file it writes; empty when it writes a folder
-    many: ClassVar[bool] = False  # whether several models go into one export
-    one_class: ClassVar[bool] = False  # whether of a model with several classes only one does
-
-    def reasons(self, model: Trained) -> list[str]:
-        """List what keeps ``model`` from being written, each a clause; empty when it can be."""
-        return []
-
-    @abstractmethod
-    def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
-        """Make all files: their bytes by name below the output; one called "" is the output."""
-
-    def advice(self, models: Sequence[Trained]) -> list[str]:
-        """Say, a sentence each, what to do with what was written."""
-        return []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Abilities:
     """What a target can run; whatever a model needs beyond it is a reason not to write it."""
@@ -78,7 +58,7 @@ class Abilities:
     learned: bool = True  # filters of each channel that were trained
     combined: bool = False  # percepts made of two gradients: their norm, or both turned
     channels: int | None = None  # the most
-    numbers: int | None = None  # the most parameters
+    numbers: int | None = None  # the most parameters: as constants they are compiled each time
 
     def lacking(self, automaton: CellularAutomaton) -> list[str]:
         """List what ``automaton`` needs and the target has not."""
@@ -106,6 +86,27 @@ class Abilities:
         if self.numbers is not None and automaton.num_parameters > self.numbers:
             found.append(f"it has {automaton.num_parameters} parameters, more than {self.numbers}")
         return found
+
+
+class Exporter(ABC):
+    """Writes trained automata for another program."""
+
+    suffix: ClassVar[str] = ""  # of the one file it writes; empty when it writes a folder
+    many: ClassVar[bool] = False  # whether several models go into one export
+    one_class: ClassVar[bool] = False  # whether of a model with several classes only one does
+    abilities: ClassVar[Abilities | None] = None  # None: it writes whatever there is
+
+    def reasons(self, model: Trained) -> list[str]:
+        """List what keeps ``model`` from being written, each a clause; empty when it can be."""
+        return [] if self.abilities is None else self.abilities.lacking(model.automaton)
+
+    @abstractmethod
+    def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
+        """Make all files: their bytes by name below the output; one called "" is the output."""
+
+    def advice(self, models: Sequence[Trained]) -> list[str]:
+        """Say, a sentence each, what to do with what was written."""
+        return []
 
 
 def quantised(weight: Tensor) -> tuple[Tensor, float]:

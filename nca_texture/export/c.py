@@ -204,10 +204,7 @@ class CExporter(Exporter):
 
     suffix = ".h"
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say nothing: there is none that is not written."""
-        return Abilities(classes=True, elements=True, combined=True).lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the header; names in it begin with that of the model."""

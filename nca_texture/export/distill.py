@@ -23,9 +23,6 @@ from nca_texture.errors import InputError
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.perception import Perception
 
-ABILITIES = Abilities(
-    rules=("mlp",), edges=("torus",), living=False, learned=False, channels=256, numbers=2**22
-)
 _PAGE = "distill-hex"  # the bank of the page's filters
 _SCALE, _OFFSET = 0.5, 0.5  # of the page's colours
 _ZERO = 127 / 255
@@ -39,11 +36,14 @@ class DistillExporter(Exporter):
 
     suffix = ".json"
     many = True
+    abilities = Abilities(
+        rules=("mlp",), edges=("torus",), living=False, learned=False, channels=256, numbers=2**22
+    )
 
     def reasons(self, model: Trained) -> list[str]:
         """Say what the page cannot do."""
         automaton = model.automaton
-        found = ABILITIES.lacking(automaton)
+        found = super().reasons(model)
         if automaton.rgb_offset != _OFFSET:
             found.append(f"its colours are offset by {automaton.rgb_offset:g}, not {_OFFSET}")
         if automaton.seed_kind != "zero":

@@ -12,8 +12,6 @@ from nca_texture.export.stepping import (
     title,
 )
 
-ABILITIES = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
-
 # State buffers hold group after group, rows in them, vectors of four channels in these.
 _BUFFERS = """\
 #version 430
@@ -64,10 +62,7 @@ class GlslExporter(Exporter):
     """A folder: the step to include anywhere, and compute shaders for OpenGL 4.3."""
 
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say what is too much: constants in a shader have their limits."""
-        return ABILITIES.lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the parts by name."""

@@ -19,7 +19,6 @@ from nca_texture.export.stepping import (
     title,
 )
 
-ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _SIDE = 256  # cells
 
 _PROJECT = """\
@@ -310,10 +309,7 @@ class GodotExporter(Exporter):
     """A folder that opens as a project; its parts can be copied into another."""
 
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say what is too much for a shader that is compiled while one waits."""
-        return ABILITIES.lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write project, scenes, scripts and shaders."""

@@ -18,7 +18,6 @@ from nca_texture.export.base import Abilities, Exporter, Trained, quantised
 from nca_texture.export.json import describe
 
 PARTS = ("page_rule.js", "page_webgl.js", "page_webgpu.js", "page_app.js")
-_ABILITIES = Abilities(classes=True, elements=True, channels=128)
 _MOST_MODELS = 32  # bits of the mask of those that live and die
 
 
@@ -27,10 +26,11 @@ class HtmlExporter(Exporter):
 
     suffix = ".html"
     many = True
+    abilities = Abilities(classes=True, elements=True, channels=128)
 
     def reasons(self, model: Trained) -> list[str]:
         """Name what the page's steps cannot do."""
-        found = _ABILITIES.lacking(model.automaton)
+        found = super().reasons(model)
         if model.automaton.perception.reach != 1:
             found.append("its filters reach farther than the next cell")
         return found

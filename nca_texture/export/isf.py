@@ -8,7 +8,6 @@ from nca_texture.export.bands import both_source, cell_source, rows_of, wrap_sou
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import GLSL, colours_source, title
 
-ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _SIDE = 256  # cells
 
 _SHADER = """\
@@ -56,10 +55,7 @@ class IsfExporter(Exporter):
 
     suffix = ".fs"
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say what is too much for a shader that is compiled while one waits."""
-        return ABILITIES.lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the file."""

@@ -31,10 +31,7 @@ class OnnxExporter(Exporter):
 
     suffix = ".onnx"
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say nothing: there is none that is not written."""
-        return Abilities(classes=True, elements=True, combined=True).lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the graph; raises ``MissingError`` where the extra is not installed."""

@@ -14,7 +14,6 @@ from nca_texture.export.bands import cell_source, masked_source, stepped_source,
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import GLSL, colours_source, groups_of, title
 
-ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _MOST = 256  # cells of a side
 _SEED = 1
 _BRUSH = 8  # cells
@@ -97,10 +96,7 @@ class ShadertoyExporter(Exporter):
     """A folder with the JSON, the tabs as files, and how to paste them."""
 
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say what is too much for a shader that is compiled while one waits."""
-        return ABILITIES.lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write tabs, JSON and a README."""

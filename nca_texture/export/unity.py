@@ -7,7 +7,6 @@ from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.c import identifier
 from nca_texture.export.stepping import HLSL, colours_source, groups_of, step_source, title
 
-ABILITIES = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 _SIDE = 256  # cells
 
 _COMPUTE = """\
@@ -283,10 +282,7 @@ class UnityExporter(Exporter):
     """A folder of shaders and scripts to put into Assets."""
 
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say what is too much for a shader that is compiled while one waits."""
-        return ABILITIES.lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True, channels=32, numbers=16_384)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write shaders, scripts and a README."""

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from nca_texture.export.base import Abilities, Exporter, Trained
 from nca_texture.export.stepping import WGSL, colours_source, groups_of, step_source, title
 
-ABILITIES = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
-
 # State buffers hold group after group, rows in them, vectors of four channels in these.
 _BINDINGS = """\
 struct World {{
@@ -74,10 +72,7 @@ class WgslExporter(Exporter):
 
     suffix = ".wgsl"
     one_class = True
-
-    def reasons(self, model: Trained) -> list[str]:
-        """Say what is too much: constants in a shader have their limits."""
-        return ABILITIES.lacking(model.automaton)
+    abilities = Abilities(classes=True, elements=True, combined=True, numbers=65_536)
 
     def files(self, models: Sequence[Trained]) -> dict[str, bytes]:
         """Write the module."""
