@@ -173,6 +173,22 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
 
 
 @pytest.fixture(scope="session")
+def small_network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write a file with made-up numbers of the smallest feature network, ``squeezenet1_1``."""
+    from safetensors.torch import save_file
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    model = squeezenet1_1(weights=None)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+            torch.nn.init.uniform_(module.bias, -0.1, 0.3)
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.safetensors"
+    save_file({k: t for k, t in model.state_dict().items() if k.startswith("features")}, path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def whole_command() -> "type[WholeCommand]":
     """Give tests the command as a user starts it, from the interpreter on."""
     return WholeCommand

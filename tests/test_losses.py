@@ -37,16 +37,9 @@ def show(image: Tensor) -> Grown:
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def options(small_network: str) -> dict[str, str]:
     """Options of a style loss over a small network of made-up numbers."""
-    torch.manual_seed(0)
-    model = models.squeezenet1_1(weights=None)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is not None:
-            nn.init.uniform_(module.bias, -0.1, 0.3)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.safetensors"
-    save_file({k: t for k, t in model.state_dict().items() if k.startswith("features")}, path)
-    return {"features": "squeezenet1_1", "weights": str(path)}
+    return {"features": "squeezenet1_1", "weights": small_network}
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 from learning import same, small, small_plan
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torchvision import models
+from torch import Tensor
 
 from nca_texture import pace
 from nca_texture.automaton import CellularAutomaton
@@ -196,19 +194,6 @@ def test_a_budget_is_for_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
 # Losses
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small network of made-up numbers."""
-    torch.manual_seed(0)
-    model = models.squeezenet1_1(weights=None)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is not None:
-            nn.init.uniform_(module.bias, -0.1, 0.3)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.safetensors"
-    save_file({k: t for k, t in model.state_dict().items() if k.startswith("features")}, path)
-    return str(path)
-
-
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -230,10 +215,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_the_losses_of_many_models_can_be_one(kind: str, weights: str) -> None:
+def test_the_losses_of_many_models_can_be_one(kind: str, small_network: str) -> None:
     options, name = OPTIONS[kind], kind.split()[0]
     if "features" in options:
-        options = options | {"weights": weights}
+        options = options | {"weights": small_network}
     losses = [build_loss(name, target, **options) for target in targets()]
     joint = join(losses, batch=2)
     assert joint is not None
@@ -345,16 +330,16 @@ def test_on_a_gpu_each_model_is_close_to_the_one_alone() -> None:
     torch.testing.assert_close(values(0, 1, 2), alone, rtol=1e-3, atol=0)
 
 
-def test_a_feature_network_is_loaded_once_for_all(weights: str) -> None:
+def test_a_feature_network_is_loaded_once_for_all(small_network: str) -> None:
     plan = LossPlan(name="gram", options={"features": "squeezenet1_1"})
     exemplars = [Exemplar(target, "x", "x.png", "0" * 64, (40, 48), 1.0) for target in targets()]
     losses = Recipe(losses=(plan, dataclasses.replace(plan, name="emd"))).build_losses(
-        exemplars, weights
+        exemplars, small_network
     )
     for k in (0, 1):
         networks = {id(total.losses[k].network) for total in losses}
         assert len(networks) == 1
-        lone = Recipe(losses=(plan,)).build_loss(exemplars[1], weights)
+        lone = Recipe(losses=(plan,)).build_loss(exemplars[1], small_network)
         assert torch.equal(lone.losses[0].goal0, losses[1].losses[0].goal0)
     with pytest.raises(ValueError, match="other layers"):
         build_loss("gram", targets()[0], features="vgg16", weights=losses[0].losses[0].network)
