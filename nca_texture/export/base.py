@@ -58,7 +58,7 @@ class Abilities:
     learned: bool = True  # filters of each channel that were trained
     combined: bool = False  # percepts made of two gradients: their norm, or both turned
     channels: int | None = None  # the most
-    numbers: int | None = None  # the most parameters: as constants they are compiled each time
+    numbers: int | None = None  # the most parameters; in a shader they are constants
 
     def lacking(self, automaton: CellularAutomaton) -> list[str]:
         """List what ``automaton`` needs and the target has not."""

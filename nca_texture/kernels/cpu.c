@@ -194,7 +194,6 @@ static const uint8_t *near_life(const struct job *job, struct scratch *s, const 
 #define SET avx512
 #define VL 16
 #define NV 6
-#define PV 1
 #define BF16 0
 BEGIN("avx512f,avx512vl,avx512bw,avx512dq,fma")
 #include "cpu_plan.h"
@@ -205,7 +204,6 @@ END
 #define SET avx512bf16
 #define VL 16
 #define NV 6
-#define PV 1
 #define BF16 NATIVE
 BEGIN("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma")
 #include "cpu_step.h"
@@ -214,7 +212,6 @@ END
 #define SET avx2
 #define VL 8
 #define NV 3
-#define PV 2
 #define BF16 0
 BEGIN("avx2,fma")
 #include "cpu_plan.h"
@@ -225,7 +222,6 @@ END
 #define SET avx2bf16
 #define VL 8
 #define NV 3
-#define PV 2
 #define BF16 EMULATED
 BEGIN("avx2,fma")
 #include "cpu_step.h"
@@ -242,7 +238,6 @@ END
 #define SET plain
 #define VL 4
 #define NV PLAIN_NV
-#define PV 2
 #define BF16 0
 #include "cpu_plan.h"
 #include "cpu_smooth.h"
@@ -341,8 +336,9 @@ static float *take(float **memory, long count) {
 static int set_up(const struct job *job, struct scratch *s) {
   const long sizes[] = {TILE * job->inputs_stride, TILE * job->wide, TILE * job->lanes,
                         TILE * job->inputs_lanes + LANES, TILE * job->wide, TILE * job->lanes,
-                        TILE * job->inputs_stride, job->size * job->size * job->lanes, job->width + 1, job->width + 1,
-                        TILE, TILE, TILE / 2 * (job->inputs_stride + job->wide + LANES),
+                        TILE * job->inputs_stride, job->size * job->size * job->lanes,
+                        job->width + 1, job->width + 1, TILE, TILE,
+                        TILE / 2 * (job->inputs_stride + job->wide + LANES),
                         job->width + 1, job->width / 4 + 1, TILE * seen_stride(job), seen_stride(job)};
   long total = 0;
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) total += (sizes[i] + 31) / 32 * 32;

@@ -1,9 +1,8 @@
 /* One step and its backward pass, compiled once for each instruction set by cpu.c.
  *
  * Needs, and forgets at its end: SET, the name of this set; VL, floats of a vector; NV, vectors of a
- * block of products, M cells tall (M x NV sums stay in registers); PV, vectors of percepts that are
- * summed side by side; BF16, whether products are of bfloat16 (their sums are float32 all the same):
- * 0, NATIVE or EMULATED.
+ * block of products, M cells tall (M x NV sums stay in registers); BF16, whether products are of
+ * bfloat16 (their sums are float32 all the same): 0, NATIVE or EMULATED.
  *
  * Cells are [batch, height, width, lanes]: channels padded with zeros to a multiple of 16. The cells
  * that fire are gathered into tiles of TILE, and only these pass through the layers: at a fire rate
@@ -220,8 +219,11 @@ static void NAME(outer)(const struct scratch *s, long count, const float *left, 
   }
 }
 
+/* Vectors of percepts that are summed side by side: sums of one would wait for each other. */
+#define PV (VL < LANES ? 2 : 1)
+
 /* Percepts of one cell by COUNT filters; its neighbours are `size` cells from each of `rows` on. Taps
- * of weight zero are not worth a branch, and sums of one vector would wait for each other. */
+ * of weight zero are not worth a branch. */
 #define PERCEIVE(COUNT)                                                                            \
   INLINE void NAME(perceive_##COUNT)(long size, long lanes, long channels, const float *const *rows, \
                                      const float *coefs, float *p) {                               \
@@ -499,6 +501,19 @@ static void NAME(add_rows)(long count, const float *from, long columns, float *s
   }
 }
 
+/* Add what is asked of the neighbours of a cell in column x, which is at an edge, from `beside` [size,
+ * size, lanes] to where they lie in the rows from `top` on; what lies beyond a zero edge is lost. */
+static void NAME(give_around)(const struct job *job, const float *beside, long x, float *top) {
+  const long size = job->size, lanes = job->lanes;
+  const int32_t *columns = job->near_columns + job->radius - size / 2 + x;
+  for (long i = 0; i < size; i++)
+    for (long j = 0; j < size; j++, beside += lanes) {
+      if (columns[j] < 0) continue;
+      float *to = top + (i * job->width + columns[j]) * lanes;
+      for (long c = 0; c < lanes; c++) to[c] += beside[c];
+    }
+}
+
 /* What the gradients of a tile's percepts ask of the cells that were seen, and of the filters. */
 INLINE void NAME(scatter_by)(const struct job *job, struct scratch *s, struct sums *sums,
                              const float *before, float *local, long y0, long size, long lanes) {
@@ -525,11 +540,7 @@ INLINE void NAME(scatter_by)(const struct job *job, struct scratch *s, struct su
       rows[i] = inside ? top + (i * width + left) * lanes : s->beside + i * size * lanes;
     if (!inside) memset(s->beside, 0, size * size * lanes * sizeof(float));
     NAME(perceive_back)(filters, size, lanes, channels, rows, job->coefs + bank, d);
-    for (long tap = 0; !inside && tap < size * size; tap++) {
-      const long column = job->near_columns[x + shift + tap % size];
-      float *to = top + (tap / size * width + column) * lanes;
-      for (long c = 0; column >= 0 && c < lanes; c++) to[c] += s->beside[tap * lanes + c];
-    }
+    if (!inside) NAME(give_around)(job, s->beside, x, top);
     if (!sums->coefs) continue;
     const float *seen[MOST_SIZE];
     NAME(neighbours)(job, before, y, x, size, lanes, s->beside, seen);
